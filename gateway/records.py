@@ -1,0 +1,146 @@
+"""The nouns of AWS Lambda as immutable records: what the store keeps and the hot path reads. [P]
+
+A record is never changed: a use case makes a new one with `dataclasses.replace` and puts it into the catalog, so that an
+invocation that resolved the old one finishes on it. Names are ours; the wire's names are given by `gateway.edge`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from sandbox.spec import Architecture
+
+LATEST = "$LATEST"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """Advanced logging controls; `application_level` and `system_level` only with the JSON format."""
+
+    log_format: str = "Text"
+    log_group: str
+    application_level: str | None = None
+    system_level: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionVersion:
+    """One version of one function; `version` is ``$LATEST`` or a number. What an invocation runs.
+
+    `generation` rises with every change of code or configuration of ``$LATEST``; a sandbox belongs to one generation.
+    """
+
+    account_id: str
+    region: str
+    name: str
+    version: str
+    generation: int
+    runtime: str
+    handler: str
+    role: str
+    architecture: Architecture
+    code_sha256: str  #: base64, as AWS shows it
+    code_size_bytes: int
+    code_key: str  #: name of the unpacked code in the code store (hex digest of the archive)
+    memory_mb: int = 128
+    timeout_s: int = 3
+    tmp_mb: int = 512
+    description: str = ""
+    environment: Mapping[str, str] | None = None
+    logging: LoggingConfig
+    tracing_mode: str = "PassThrough"
+    dead_letter_arn: str | None = None
+    kms_key_arn: str | None = None
+    snap_start: str = "None"
+    last_modified: str  #: as AWS writes it, ``2019-11-14T18:16:05.568+0000``
+    revision_id: str
+    state: str = "Active"
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    last_update_status: str = "Successful"
+    last_update_reason: str | None = None
+    last_update_reason_code: str | None = None
+
+    @property
+    def unqualified_arn(self) -> str:
+        return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.name}"
+
+    @property
+    def arn(self) -> str:
+        return f"{self.unqualified_arn}:{self.version}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A name for a version, with at most one more version that gets `weights`' share of the invocations."""
+
+    name: str
+    version: str
+    description: str = ""
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    revision_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Cors:
+    """Cross-origin settings of a function URL."""
+
+    allow_credentials: bool = False
+    allow_headers: tuple[str, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age_s: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UrlConfig:
+    """A function URL of ``$LATEST`` (`qualifier` None) or of an alias."""
+
+    url_id: str  #: 32 lower-case letters and digits; the host name's first label
+    function_name: str
+    qualifier: str | None
+    auth_type: str  #: ``NONE`` or ``AWS_IAM``
+    invoke_mode: str = "BUFFERED"
+    cors: Cors | None = None
+    creation_time: str
+    last_modified_time: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement of a resource policy, as AddPermission made it."""
+
+    sid: str
+    effect: str
+    principal: str | Mapping[str, str]
+    action: str
+    resource: str
+    condition: Mapping[str, Mapping[str, str]] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The resource policy of a function (qualifier None), version or alias."""
+
+    statements: tuple[Statement, ...] = ()
+    revision_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function with all that hangs on it: the unit that the catalog swaps in one assignment."""
+
+    name: str
+    versions: Mapping[str, FunctionVersion]  #: by version, ``$LATEST`` among them
+    aliases: Mapping[str, Alias] = dataclasses.field(default_factory=dict)
+    urls: Mapping[str | None, UrlConfig] = dataclasses.field(default_factory=dict)  #: by qualifier
+    policies: Mapping[str | None, Policy] = dataclasses.field(default_factory=dict)  #: by qualifier
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    next_version: int = 1
+    reserved_concurrency: int | None = None
+
+    @property
+    def latest(self) -> FunctionVersion:
+        return self.versions[LATEST]

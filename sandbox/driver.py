@@ -1,0 +1,85 @@
+"""The seam between "which sandbox, when" and "how": what every driver gives, and the contract it gives it under. [P]
+
+The contract, which `tests/conformance` holds every driver to, the fake included:
+
+1. `Driver.create` makes a stem: everything that does not need the function. It either returns a live handle or raises and
+   leaves nothing behind. Cancelling it does the same. Many may be under way at once.
+2. A handle's sockets and descriptors belong to the handle. They are valid until `stop` is called; `stop` closes them.
+   Nobody else closes them. The listener is already listening and non-blocking.
+3. `specialise` is called at most once, on a stem. When it returns the runtime was told to begin; what comes of it is
+   seen on the Runtime API (`init/error`, `next`) or as an exit.
+4. `on_exit` is called once for each runtime process that ends, in the event loop, after all that the process wrote is
+   readable from `log_fd`. `on_gone` is called at most once, when the sandbox as a whole went away without being asked to (its
+   init was killed, the spawner died); after it only `stop` has a meaning. Neither is called once `stop` was called.
+5. `freeze` and `thaw` are synchronous, idempotent and quick (they are on the hot path); on a dead sandbox they do nothing.
+   `thaw` returns when the sandbox can run again; `freeze` need not wait until the last task has stopped.
+6. `reset` kills every process of the sandbox but its init and starts the runtime again with the same function, environment
+   and /tmp. The exits that it causes itself are not reported. When the runtime is already gone it just starts another.
+   After it `connection` may be a new socket (the old one is closed by the handle).
+7. `stop` kills whatever is left at once, frozen or not, without letting it run any further, and returns when processes, mounts,
+   cgroups, namespaces, descriptors and files are gone. It never raises, may be called at any time, twice, and during `create`'s
+   sibling calls; cancelling it does not stop it. There is no harm in any other call after it: they raise `SandboxGone`,
+   or do nothing where they are synchronous.
+8. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from sandbox.spec import FunctionSpec, StemKey
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the runtime process ended: exactly one of `code` and `signal` is set."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False  #: the kernel killed in this sandbox because its memory limit was reached
+
+    def __str__(self) -> str:
+        return f"exit status {self.code}" if self.signal is None else f"signal {self.signal}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Support:
+    """Whether this host can run a runtime on an architecture, and if not, what would change that."""
+
+    available: bool
+    detail: str  #: the interpreter's path and version, or what to install
+
+
+class Handle(Protocol):
+    """One sandbox of a driver. See the module for the contract."""
+
+    id: str  #: unique among all sandboxes of this gateway, short enough for a log line
+    listener: socket.socket  #: the Runtime API's listening socket as the sandbox reaches it at `runtime_api`
+    connection: socket.socket | None  #: a connection to the Runtime API that the runtime already holds, if any
+    runtime_api: str  #: what AWS_LAMBDA_RUNTIME_API says inside, ``host:port``
+    log_fd: int  #: non-blocking read end of the pipe that is stdout and stderr of everything inside
+    on_exit: Callable[[ExitStatus], None]
+    on_gone: Callable[[str], None]  #: with the reason, for the log
+
+    async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None: ...
+    async def reset(self) -> None: ...
+    async def stop(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def memory_bytes(self) -> int: ...  # used now
+    def memory_peak_bytes(self) -> int: ...  # highest since the sandbox was specialised
+
+
+class Driver(Protocol):
+    """Makes sandboxes. See the module for the contract."""
+
+    name: str  #: ``native``, ``docker``, ``fake``
+    isolation: str  #: one line for people: what separates functions from each other and from the host
+
+    async def start(self) -> None: ...
+    def support(self, key: StemKey) -> Support: ...
+    async def create(self, key: StemKey) -> Handle: ...
+    async def close(self) -> None: ...

@@ -1,0 +1,58 @@
+"""What a driver is asked for. [P]
+
+Two things are asked of a driver, at two times. A *stem* is wanted ahead of need and knows only which runtime it will
+serve. A *function* is given to a stem later, when the first event is waiting, and so everything that can be done
+without knowing the function has been done by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+
+class Architecture(enum.StrEnum):
+    """The instruction sets of AWS Lambda, in its own spelling."""
+
+    X86_64 = "x86_64"
+    ARM64 = "arm64"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StemKey:
+    """What stems are interchangeable by."""
+
+    runtime: str  #: AWS's identifier, for instance ``python3.11`` or ``provided.al2023``
+    architecture: Architecture
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """All that a sandbox must know to run one version of one function; immutable, made by the gateway.
+
+    ``environment`` holds the function's own variables only; what AWS adds is put in by ``sandbox.environment``.
+    """
+
+    account_id: str
+    region: str
+    name: str
+    version: str  #: ``$LATEST`` or a number
+    arn: str  #: unqualified
+    runtime: str
+    architecture: Architecture
+    handler: str
+    memory_mb: int
+    timeout_s: float
+    tmp_mb: int
+    code_path: str  #: directory that becomes /var/task, never changed once it is there
+    layer_paths: tuple[str, ...] = ()  #: directories merged into /opt, in order
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    initialization_type: str = "on-demand"
+    log_group: str
+    log_stream: str
+    log_format: str = "Text"
+
+    @property
+    def stem(self) -> StemKey:
+        return StemKey(self.runtime, self.architecture)
