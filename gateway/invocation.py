@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 
 from gateway.records import FunctionVersion
+from sandbox.outcome import Status
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -25,15 +25,6 @@ class Invocation:
     cognito_identity: str | None = None
     want_log_tail: bool = False
     arrived_s: float
-
-
-class Status(enum.Enum):
-    """How an invocation ended, in the words of platform.report."""
-
-    SUCCESS = "success"
-    ERROR = "error"  #: the function reported an error
-    FAILURE = "failure"  #: the runtime or an extension broke
-    TIMEOUT = "timeout"
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
