@@ -1,10 +1,10 @@
 """Sandboxes that do not exist: they have the manners and the timing of real ones, and neither processes nor I/O.
 
 `FakeHost.open` stands where the pool calls `driver.create` and `Sandbox.open`; its sandboxes have exactly the members of
-`sandbox.sandbox.Sandbox`. They use the running loop's `call_later` only, so a loop under virtual time simulates an hour in a second.
-What they do is decided by `Behaviour`, whose fields may be changed at any time and whose `run` is asked for each invocation.
-They check their user: work for a sandbox that is busy, not initialised or stopped raises `AssertionError` at once, which is how a
-simulation finds a pool that gives one sandbox to two invocations.
+`sandbox.sandbox.Sandbox`. They use the running loop's `call_later` only, so a loop under virtual time simulates
+an hour in a second. What they do is decided by `Behaviour`, whose fields may be changed at any time and whose `run` is asked for
+each invocation. They check their user: work for a sandbox that is busy or not initialised raises `AssertionError` at once, which
+is how a simulation finds a pool that gives one sandbox to two invocations.
 """
 
 from __future__ import annotations
