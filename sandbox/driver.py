@@ -6,15 +6,16 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    leaves nothing behind. Cancelling it does the same. Many may be under way at once.
 2. A handle's sockets and descriptors belong to the handle. They are valid until `stop` is called; `stop` closes them.
    Nobody else closes them. The listener is already listening and non-blocking.
-3. `specialise` is called at most once, on a stem. When it returns the runtime was told to begin; what comes of it is
-   seen on the Runtime API (`init/error`, `next`) or as an exit.
+3. `specialise` is called on a stem, and again after each `reset`, then with the same spec. When it returns the runtime was told
+   to begin; what comes of it is seen on the Runtime API (`init/error`, `next`) or as an exit.
 4. `on_exit` is called once for each runtime process that ends, in the event loop, after all that the process wrote is
    readable from `log_fd`. `on_gone` is called at most once, when the sandbox as a whole went away without being asked to (its
    init was killed, the spawner died); after it only `stop` has a meaning. Neither is called once `stop` was called.
 5. `freeze` and `thaw` are synchronous, idempotent and quick (they are on the hot path); on a dead sandbox they do nothing.
    `thaw` returns when the sandbox can run again; `freeze` need not wait until the last task has stopped.
-6. `reset` kills every process of the sandbox but its init and starts the runtime again with the same function, environment
-   and /tmp. The exits that it causes itself are not reported. When the runtime is already gone it just starts another.
+6. `reset` kills every process of the sandbox but its init and makes the sandbox a stem again that waits to be specialised; code,
+   /tmp and network namespace stay. So the kill comes at once and the new Init only with the next invocation, as on AWS. The
+   exits that it causes itself are not reported; a runtime that is already gone does no harm.
    After it `connection` may be a new socket (the old one is closed by the handle).
 7. `stop` kills whatever is left at once, frozen or not, without letting it run any further, and returns when processes, mounts,
    cgroups, namespaces, descriptors and files are gone. It never raises, may be called at any time, twice, and during `create`'s
@@ -40,6 +41,7 @@ class ExitStatus:
     code: int | None = None
     signal: int | None = None
     oom: bool = False  #: the kernel killed in this sandbox because its memory limit was reached
+    launch_error: str | None = None  #: why no runtime could be started at all (no `bootstrap`, not executable): Runtime.InvalidEntrypoint
 
     def __str__(self) -> str:
         return f"exit status {self.code}" if self.signal is None else f"signal {self.signal}"
