@@ -1,0 +1,1 @@
+"""HTTP in, answers out; nothing is decided here."""
