@@ -17,6 +17,7 @@ NAME_PATTERN: Final = (
     r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?"
     r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 )
+QUALIFIER_MISMATCH: Final = "The derived qualifier from the function name does not match the specified qualifier."
 NAME_LENGTH_MAX: Final = 256  #: of any form; the name alone has at most 64 characters
 
 _PARTS: Final = re.compile(
@@ -53,9 +54,7 @@ def parse(value: str, qualifier: str | None = None, *, region: str, account_id: 
     if found_region is not None and found_region != region:
         raise ResourceNotFoundException(f"Functions from '{found_region}' are not reachable in this region ('{region}')")
     if found_qualifier is not None and qualifier is not None and found_qualifier != qualifier:
-        raise InvalidParameterValueException(
-            "The derived qualifier from the function name does not match the specified qualifier."
-        )
+        raise InvalidParameterValueException(QUALIFIER_MISMATCH)
     chosen = qualifier if found_qualifier is None else found_qualifier
     if account is not None and account != account_id:
         raise ResourceNotFoundException(f"Function not found: {function(region, account, name, chosen)}")

@@ -52,7 +52,7 @@ class Catalog:
         return self._names
 
     def subscribe(self, changed: Callable[[Function | None, Function | None], None]) -> None:
-        """Have `changed(old, new)` called in the event loop after each committed change; old or new is None where there is none."""
+        """Have `changed(old, new)` called in the event loop after each committed change; None where there is no old or new."""
         self._subscribers.append(changed)
 
     def replace(self, name: str, new: Function | None) -> None:

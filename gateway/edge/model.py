@@ -1,4 +1,4 @@
-"""AWS Lambda's API as botocore describes it: operations, shapes, constraints, errors. Loaded once, indexed, never written by hand.
+"""AWS Lambda's API as botocore describes it: operations, shapes, constraints, errors. Loaded once and indexed.
 
 What is here is shape only. botocore's classes are convenient but compute much on each access, so that what a request needs is
 taken out of them once.
