@@ -1,0 +1,267 @@
+"""What must be there before gateway and spawner start: one owner of the data directory, the right user, a socket between the two.
+
+Runs as the supervisor's process (`lambent up` becomes it by exec, so that it holds no command line library). As root, the gateway
+gets a user of its own, if that user can read the interpreter and these packages; an interpreter under /root, as pyenv has it, it
+cannot, and then the gateway stays root without a single capability, for good, which on its own files is the same and elsewhere
+little more than nobody. Without root there is no spawner and there are no sandboxes: functions are plain processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gateway.child import Plan
+from gateway.settings import SettingError, Settings, load, variable
+from gateway.supervisor import Supervisor, in_a_fork, say
+
+RUN_DIR = Path("/run/lambent")
+_READABLE = ("gateway", "sandbox", "uvloop", "aiohttp", "botocore")
+
+
+class Refused(Exception):
+    """`up` cannot start here; the message says why and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -P -m gateway.up [--demo]``, with every setting in the environment. The process's exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        settings = load({}, os.environ)
+        root = os.geteuid() == 0
+        lock = take(settings.data_dir)
+        try:
+            return _supervise(settings, root=root, demo="--demo" in arguments)
+        finally:
+            os.close(lock)
+    except (Refused, SettingError) as error:
+        say(str(error))
+        return 1
+
+
+def owner_of(data_dir: Path) -> str:
+    """The label of all that belongs to this data directory. From its path, so that it can be found when all else is gone."""
+    return hashlib.sha256(os.path.realpath(data_dir).encode()).hexdigest()[:12]
+
+
+def take(data_dir: Path) -> int:
+    """Make the data directory and lock it; the lock is held as long as the descriptor is open. Raises Refused.
+
+    The directory itself is locked: a file in it belongs to the gateway, which is less trusted than this process.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"data_dir: cannot use {data_dir}: {error.strerror}. Another one can be given with --data-dir.") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Refused(
+            f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
+        ) from error
+    return fd
+
+
+def _supervise(settings: Settings, *, root: bool, demo: bool) -> int:
+    owner = owner_of(settings.data_dir)
+    environment = {**os.environ, **settings.environment()}
+    notify_path = environment.pop("NOTIFY_SOCKET", None)
+    _allow_many_files()
+    python = (sys.executable, "-P", "-m")
+    gateway = (*python, "gateway.app", "--owner", owner)
+    if root:
+        uid, why_not = choose_user(settings)
+        give(settings.data_dir, uid)
+        runs_as = f"user {name_of(uid)}" if why_not is None else f"root without any capability ({why_not})"
+        with _Meeting(owner, uid if why_not is None else 0) as meeting:
+            plans = [
+                Plan(
+                    name="spawner",
+                    command=(
+                        *python, "sandbox.native.spawner", "--listen-fd", str(meeting.fd), "--owner", owner,
+                        "--run-dir", str(meeting.directory), "--data-dir", str(settings.data_dir),
+                        "--uid-base", str(settings.uid_base + 1), "--max-sandboxes", str(settings.max_sandboxes),
+                        "--gateway-uid", str(uid),
+                    ),
+                    environment=environment,
+                    fds=(meeting.fd,),
+                    orphan_signal=signal.SIGTERM,
+                    leaves=True,
+                ),
+                Plan(
+                    name="gateway",
+                    command=(*gateway, "--spawner", str(meeting.path), "--runs-as", runs_as),
+                    environment=environment,
+                    uid=uid if why_not is None else None,
+                    powerless=why_not is not None,
+                    grace_s=settings.drain_s + 10,
+                ),
+            ]  # fmt: skip
+            return _run(plans, settings, owner, environment, notify_path, demo=demo, root=True)
+    plans = [Plan(name="gateway", command=gateway, environment=environment, grace_s=settings.drain_s + 10)]
+    return _run(plans, settings, owner, environment, notify_path, demo=demo, root=False)
+
+
+def _run(
+    plans: list[Plan],
+    settings: Settings,
+    owner: str,
+    environment: dict[str, str],
+    notify_path: str | None,
+    *,
+    demo: bool,
+    root: bool,
+) -> int:
+    if demo:
+        command = (sys.executable, "-P", "-m", "gateway", "demo")
+        plans.append(Plan(name="demo", command=command, environment=environment, once=True))
+
+    def ready(words: dict[str, str]) -> None:
+        """From now on the endpoint is known: a gateway that is started again takes the same port, and the demo finds it."""
+        notify(notify_path, "READY=1")
+        endpoint = words["gateway"]
+        environment[variable("port")] = endpoint.rpartition(":")[2]
+        environment[variable("endpoint")] = endpoint
+
+    def sweep() -> Sequence[str]:
+        from sandbox.native import leftovers
+
+        return leftovers.sweep(owner)
+
+    supervisor = Supervisor(plans, sweep=sweep if root else lambda: (), say=say, ready=ready)
+    return supervisor.run()
+
+
+def choose_user(settings: Settings) -> tuple[int, str | None]:
+    """The user id for the gateway, and why it cannot be used, if it cannot: the gateway is then root without capabilities."""
+    if settings.user is None:
+        try:
+            uid = pwd.getpwnam("lambent").pw_uid
+        except KeyError:
+            uid = settings.uid_base
+    elif settings.user.isdigit():
+        uid = int(settings.user)
+    else:
+        try:
+            uid = pwd.getpwnam(settings.user).pw_uid
+        except KeyError:
+            raise SettingError(f"user: there is no user {settings.user!r} on this machine") from None
+    if uid == 0:
+        return 0, "as --user says"
+    barred = in_a_fork(lambda: barred_from(uid, _needed(settings.data_dir)), limit_s=5)
+    if barred is None:
+        raise Refused(f"cannot find out within 5 s what user {name_of(uid)} may read")
+    return (0, f"{name_of(uid)} cannot read {barred[0]}") if barred else (uid, None)
+
+
+def _needed(data_dir: Path) -> list[str]:
+    """Files and directories that stand for all that the gateway reads."""
+    found = [sys.executable, os.path.realpath(sys.executable), os.path.realpath(os.__file__), str(data_dir.parent)]
+    for name in _READABLE:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            found.append(spec.origin)
+    return found
+
+
+def barred_from(uid: int, paths: Iterable[str]) -> list[str]:
+    """Become `uid` and say which of `paths` it cannot read. For a forked child only: there is no way back."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return [path for path in paths if not os.access(path, os.X_OK if Path(path).is_dir() else os.R_OK)]
+
+
+def give(directory: Path, uid: int) -> None:
+    """Make `directory` and all in it belong to `uid`, where it does not yet: the user may have changed since the last start."""
+    if directory.stat().st_uid == uid:
+        return
+    for _, directories, files, fd in os.fwalk(directory):
+        for name in (*directories, *files):
+            os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
+    os.chown(directory, uid, uid)  # last, so that a walk that was cut short is taken up again
+
+
+def name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _allow_many_files() -> None:
+    """A sandbox costs a handful of descriptors in the gateway and in the spawner; the usual 1,024 would be its limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Meeting:
+    """The socket on which the spawner awaits the gateway, in a directory that only the gateway's user may enter.
+
+    The supervisor keeps it open, so that a gateway that connects while the spawner is being restarted just waits.
+    """
+
+    def __init__(self, owner: str, uid: int) -> None:
+        self.directory = RUN_DIR / owner
+        self._private = self.directory / "gateway"
+        self.path = self._private / "spawner.sock"
+        self._uid = uid
+        self._socket: socket.socket | None = None
+
+    @property
+    def fd(self) -> int:
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def __enter__(self) -> _Meeting:
+        try:
+            for directory, mode in ((RUN_DIR, 0o755), (self.directory, 0o711), (self._private, 0o700)):
+                directory.mkdir(exist_ok=True)
+                directory.chmod(mode)
+            self.path.unlink(missing_ok=True)
+            os.chown(self._private, self._uid, self._uid)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._socket.bind(str(self.path))
+            os.chown(self.path, self._uid, self._uid)
+            self._socket.listen(8)
+        except OSError as error:
+            raise Refused(f"cannot make {self.path}: {error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._socket is not None
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+        for directory in (self._private, self.directory, RUN_DIR):
+            try:
+                directory.rmdir()
+            except OSError:
+                break  # another `up` has its directory beside ours
+
+
+def notify(path: str | None, state: str) -> None:
+    """Tell systemd, where it asked for it (Type=notify)."""
+    if path is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        try:
+            notifier.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+        except OSError as error:
+            say(f"cannot notify systemd: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
