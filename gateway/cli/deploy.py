@@ -1,0 +1,243 @@
+"""`lambent deploy`, and what `demo` and `bench` share with it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.api import FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
+from gateway.cli.archive import files_of, pack, read_ignore
+from gateway.cli.detect import Detected, NothingFound, detect
+
+ROLE: Final = "arn:aws:iam::000000000000:role/lambent"
+SETTLED_WITHIN_S: Final = 120.0
+#: What AWS's console adds for a public URL: both statements are needed since October 2025.
+PUBLIC: Final = (
+    {
+        "StatementId": "FunctionURLAllowPublicAccess",
+        "Action": "lambda:InvokeFunctionUrl",
+        "Principal": "*",
+        "FunctionUrlAuthType": "NONE",
+    },
+    {
+        "StatementId": "FunctionURLAllowInvokeAction",
+        "Action": "lambda:InvokeFunction",
+        "Principal": "*",
+        "InvokedViaFunctionUrl": True,
+    },
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A function as it shall be; None leaves what is there, or AWS's default for a new one."""
+
+    name: str
+    runtime: str | None = None
+    handler: str | None = None
+    memory_mb: int | None = None
+    timeout_s: int | None = None
+    environment: Mapping[str, str] | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        members = {
+            "Runtime": self.runtime,
+            "Handler": self.handler,
+            "MemorySize": self.memory_mb,
+            "Timeout": self.timeout_s,
+            "Environment": None if self.environment is None else {"Variables": dict(self.environment)},
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+
+def put(api: Api, wish: Wish, package: bytes, sending: Callable[[int, int], None] | None = None) -> bool:
+    """Create the function or bring it up to date, and wait until it can be invoked. True when it is new."""
+    code = {"ZipFile": base64.b64encode(package).decode()}
+    existing = api.find("GET", function_path(wish.name, "/configuration"))
+    if existing is None:
+        api.call(
+            "POST",
+            FUNCTIONS,
+            {"FunctionName": wish.name, "Role": ROLE, "Code": code, **wish.configuration()},
+            sending=sending,
+        )
+    else:
+        api.call("PUT", function_path(wish.name, "/code"), code, sending=sending)
+        settle(api, wish.name)
+        if changes := wish.configuration():
+            api.call("PUT", function_path(wish.name, "/configuration"), changes)
+    settle(api, wish.name)
+    return existing is None
+
+
+def settle(api: Api, name: str) -> None:
+    """Wait until nothing is pending. Raises click.ClickException with AWS's reason when it failed."""
+    waits = 0
+    while True:
+        now = api.call("GET", function_path(name, "/configuration")).json()
+        for state, reason in (("State", "StateReason"), ("LastUpdateStatus", "LastUpdateStatusReason")):
+            if now.get(state) == "Failed":
+                raise click.ClickException(f"{name} cannot be used: {now.get(reason) or 'no reason given'}")
+        if now.get("State") == "Active" and now.get("LastUpdateStatus") != "InProgress":
+            return
+        if waits * 0.02 > SETTLED_WITHIN_S:
+            raise click.ClickException(f"{name} is still {now.get('State')} after {SETTLED_WITHIN_S:g} s")
+        waits += 1
+        time.sleep(0.02)
+
+
+def publish_url(api: Api, name: str) -> str:
+    """The function's URL, made public if it is new."""
+    path = f"{FUNCTION_URLS}/{name}/url"
+    existing = api.find("GET", path)
+    if existing is not None:
+        return str(existing["FunctionUrl"])
+    url = api.call("POST", path, {"AuthType": "NONE"}).json()["FunctionUrl"]
+    for statement in PUBLIC:
+        with _already_there():
+            api.call("POST", function_path(name, "/policy"), statement)
+    return str(url)
+
+
+@contextlib.contextmanager
+def _already_there() -> Iterator[None]:
+    try:
+        yield
+    except ApiProblem as problem:
+        if problem.code != "ResourceConflictException":
+            raise
+
+
+@click.command(
+    "deploy",
+    epilog="""\b
+Examples:
+  lambent deploy hello/
+  lambent deploy . --name api --memory 512 --timeout 30 --env STAGE=test
+  lambent deploy build/ --runtime python3.12 --handler app.handler --no-url
+
+Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .git, .venv, caches.""",
+)
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", help="Name of the function; otherwise that of the directory.")
+@click.option("--runtime", help="For instance python3.12 or provided.al2023; otherwise told from the files.")
+@click.option("--handler", help="For instance app.handler; otherwise told from the files.")
+@click.option("--memory", type=int, metavar="MB", help="Memory limit; 128 if not said.")
+@click.option("--timeout", type=int, metavar="S", help="Time limit of an invocation; 3 if not said.")
+@click.option("--env", "variables", multiple=True, metavar="K=V", help="An environment variable; may be repeated.")
+@click.option("--url/--no-url", default=True, show_default=True, help="Give it a public function URL.")
+@endpoint_option
+def command(
+    directory: Path,
+    name: str | None,
+    runtime: str | None,
+    handler: str | None,
+    memory: int | None,
+    timeout: int | None,
+    variables: tuple[str, ...],
+    url: bool,
+    endpoint: str,
+) -> None:
+    """Put the directory DIR online as a function: create it, or bring it up to date."""
+    api = Api(endpoint)
+    directory = directory.resolve()
+    if runtime is None or handler is None:
+        found = _detected(directory, api)
+        runtime, handler = runtime or found.runtime, handler or found.handler
+        click.echo(f"{runtime}, handler {handler} (from {found.because})", err=True)
+    wish = Wish(
+        name=name or _name_for(directory),
+        runtime=runtime,
+        handler=handler,
+        memory_mb=memory,
+        timeout_s=timeout,
+        environment=dict(_variable(text) for text in variables) if variables else None,
+    )
+    with _progress() as progress:
+        package = _package(directory, progress)
+        new = put(api, wish, package, progress("uploading"))
+    click.echo(f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", err=True)
+    _warn_where_it_cannot_run(api, runtime)
+    if url:
+        click.echo(publish_url(api, wish.name))
+
+
+def _detected(directory: Path, api: Api) -> Detected:
+    try:
+        return detect(directory, python_runtimes(api))
+    except NothingFound as error:
+        raise click.ClickException(str(error)) from error
+
+
+def python_runtimes(api: Api) -> list[str]:
+    """What the gateway's host can run, the version of this interpreter first, then the newest."""
+    mine = f"python3.{sys.version_info.minor}"
+    status = api.find("GET", "/_lambent/status") or {}
+    there = [name for name, host in status.get("runtimes", {}).items() if name.startswith("python") and host["available"]]
+    there.sort(key=lambda name: (name == mine, int(name.rpartition(".")[2])), reverse=True)
+    return there or [mine]
+
+
+def _warn_where_it_cannot_run(api: Api, runtime: str) -> None:
+    status = api.find("GET", "/_lambent/status") or {}
+    host = status.get("runtimes", {}).get(runtime)
+    if host is not None and not host["available"]:
+        click.echo(f"lambent: this host cannot run {runtime} yet: {host['detail']}", err=True)
+
+
+def _package(directory: Path, progress: Callable[[str], Callable[[int, int], None]]) -> bytes:
+    try:
+        files = files_of(directory, read_ignore(directory))
+        total = sum(path.stat().st_size for path, _ in files)
+        report, done = progress("packing"), 0
+
+        def one_more(size: int) -> None:
+            nonlocal done
+            done += size
+            report(done, total)
+
+        return pack(files, one_more)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {directory}: {error}") from error
+
+
+def _name_for(directory: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-")[:64]
+    if not name:
+        raise click.BadParameter(f"{directory} gives no name; say one", param_hint="--name")
+    return name
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r} is not of the form K=V", param_hint="--env")
+    return name, value
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Makes a bar for each step; on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _: lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def step(name: str) -> Callable[[int, int], None]:
+            task = bars.add_task(name, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield step

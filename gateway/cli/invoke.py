@@ -1,0 +1,77 @@
+"""`lambent invoke`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from gateway.cli.api import Api, endpoint_option, function_path
+
+
+@click.command(
+    "invoke",
+    epilog="""\b
+Examples:
+  lambent invoke hello
+  lambent invoke hello '{"name": "Ada"}'
+  lambent invoke hello @event.json --tail
+  jq -n '{n: 3}' | lambent invoke hello -
+""",
+)
+@click.argument("name")
+@click.argument("payload", default="{}")
+@click.option("--qualifier", metavar="Q", help="Version or alias to run; otherwise the latest code.")
+@click.option("--tail", is_flag=True, help="Show the end of the invocation's log, too.")
+@endpoint_option
+def command(name: str, payload: str, qualifier: str | None, tail: bool, endpoint: str) -> None:
+    """Run function NAME with PAYLOAD and print its answer.
+
+    PAYLOAD is JSON text, @FILE to read it from a file, or - to read it from standard input. The exit code is 1 when the
+    function failed.
+    """
+    answer = Api(endpoint).call(
+        "POST",
+        function_path(name, "/invocations"),
+        _event(payload),
+        query={"Qualifier": qualifier} if qualifier else None,
+        headers={"X-Amz-Log-Type": "Tail"} if tail else None,
+    )
+    headers = {key.lower(): value for key, value in answer.headers.items()}
+    if tail and "x-amz-log-result" in headers:
+        click.echo(base64.b64decode(headers["x-amz-log-result"]).decode(errors="replace"), err=True, nl=False)
+    click.echo(_readable(answer.body))
+    if "x-amz-function-error" in headers:
+        click.echo(f"lambent: the function failed ({headers['x-amz-function-error']})", err=True)
+        sys.exit(1)
+
+
+def _event(payload: str) -> bytes:
+    if payload == "-":
+        text = sys.stdin.buffer.read()
+    elif payload.startswith("@"):
+        try:
+            text = Path(payload[1:]).read_bytes()
+        except OSError as error:
+            raise click.BadParameter(f"cannot read {payload[1:]}: {error.strerror}", param_hint="PAYLOAD") from error
+    else:
+        text = payload.encode()
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="PAYLOAD") from error
+    return text
+
+
+def _readable(body: bytes) -> str:
+    """Indented for a person, untouched for a pipe."""
+    text = body.decode(errors="replace")
+    if sys.stdout.isatty():
+        try:
+            return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        except ValueError:
+            return text
+    return text

@@ -1,0 +1,307 @@
+"""The commands against a stub of the Lambda API: what they send, what they print, how they fail."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import io
+import json
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import main
+
+
+class Stub(http.server.ThreadingHTTPServer):
+    """Answers from `answers`, by "METHOD path" (the last of several stays), and keeps what it was sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[str, list[tuple[int, Any, dict[str, str]]]] = {}
+        self.requests: list[tuple[str, bytes, dict[str, str]]] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def on(self, request: str, body: Any = None, status: int = 200, **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answers.setdefault(request, []).append((status, body, named))
+
+    def body(self, request: str) -> Any:
+        return json.loads(next(body for asked, body, _ in self.requests if asked == request))
+
+    @property
+    def asked(self) -> list[str]:
+        return [request for request, _, _ in self.requests]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Stub
+
+    def _answer(self) -> None:
+        request = f"{self.command} {self.path}"
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.requests.append((request, body, dict(self.headers.items())))
+        missing = (404, {"Message": "Function not found"}, {"x-amzn-ErrorType": "ResourceNotFoundException"})
+        queue = self.server.answers.get(request, [missing])
+        status, content, headers = queue.pop(0) if len(queue) > 1 else queue[0]
+        data = content if isinstance(content, bytes) else json.dumps(content or {}).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    server = Stub()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(stub: Stub | None, *arguments: str, text: str | None = None) -> Result:
+    env = {"LAMBENT_ENDPOINT": stub.endpoint if stub is not None else "http://127.0.0.1:9"}
+    return CliRunner().invoke(main, arguments, env=env, input=text)
+
+
+ACTIVE = {"State": "Active", "LastUpdateStatus": "Successful"}
+F = "/2015-03-31/functions"
+U = "/2021-10-31/functions"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["invoke", "x"], ["logs", "x"], ["remove", "x"]])
+def test_nobody_there(arguments: list[str]) -> None:
+    result = run(None, *arguments)
+    assert result.exit_code == 1
+    assert "nothing answers at http://127.0.0.1:9. Start it with `lambent up`" in result.stderr
+
+
+def test_endpoint_that_is_no_address() -> None:
+    result = run(None, "list", "--endpoint", "localhost:9000")
+    assert result.exit_code == 2
+    assert "'localhost:9000' is not an http address" in result.stderr
+
+
+def test_something_else_there(stub: Stub) -> None:
+    stub.on(f"GET {F}/", b"<html>")
+    result = run(stub, "list")
+    assert (result.exit_code, "is it Lambent that answers there?" in result.stderr) == (1, True)
+
+
+def test_invoke_prints_the_answer(stub: Stub) -> None:
+    stub.on(f"POST {F}/f/invocations", b'{"n":3}')
+    result = run(stub, "invoke", "f", '{"a": 1}')
+    assert (result.exit_code, result.stdout) == (0, '{"n":3}\n')
+    assert stub.requests[0][1] == b'{"a": 1}'
+
+
+def test_invoke_with_qualifier_and_log(stub: Stub) -> None:
+    log = base64.b64encode("START\nhällo\nEND\n".encode()).decode()
+    stub.on(f"POST {F}/f/invocations?Qualifier=live", b"1", X_Amz_Log_Result=log)
+    result = run(stub, "invoke", "f", "--qualifier", "live", "--tail")
+    assert (result.stdout, result.stderr) == ("1\n", "START\nhällo\nEND\n")
+    assert stub.requests[0][2]["X-Amz-Log-Type"] == "Tail"
+
+
+def test_invoke_takes_the_event_from_a_file_or_a_pipe(stub: Stub, tmp_path: Path) -> None:
+    stub.on(f"POST {F}/f/invocations", b"null")
+    (tmp_path / "event.json").write_text('{"from": "file"}')
+    run(stub, "invoke", "f", f"@{tmp_path / 'event.json'}")
+    run(stub, "invoke", "f", "-", text='{"from": "pipe"}')
+    assert [json.loads(body) for _, body, _ in stub.requests] == [{"from": "file"}, {"from": "pipe"}]
+
+
+def test_invoke_of_a_function_that_fails(stub: Stub) -> None:
+    stub.on(f"POST {F}/f/invocations", b'{"errorMessage":"no"}', X_Amz_Function_Error="Unhandled")
+    result = run(stub, "invoke", "f")
+    assert (result.exit_code, result.stdout) == (1, '{"errorMessage":"no"}\n')
+    assert "the function failed (Unhandled)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"), [("{", "not JSON"), ("@/nowhere", "cannot read /nowhere: No such file or directory")]
+)
+def test_invoke_refuses_what_is_no_event(stub: Stub, payload: str, told: str) -> None:
+    result = run(stub, "invoke", "f", payload)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert stub.requests == []
+
+
+def test_errors_of_the_api_are_sentences(stub: Stub) -> None:
+    result = run(stub, "invoke", "f")
+    assert (result.exit_code, result.stderr) == (1, "Error: Function not found (ResourceNotFoundException)\n")
+
+
+def test_list_without_functions(stub: Stub) -> None:
+    stub.on(f"GET {F}/", {"Functions": []})
+    assert "lambent deploy DIR" in run(stub, "list").stdout
+
+
+def test_list_shows_all_pages_with_urls(stub: Stub) -> None:
+    function = {"Runtime": "python3.11", "MemorySize": 128, "Timeout": 3, "LastModified": "2026-05-04T12:00:01.000+0000"}
+    stub.on(f"GET {F}/", {"Functions": [{"FunctionName": "a", **function}], "NextMarker": "m"})
+    stub.on(f"GET {F}/?Marker=m", {"Functions": [{"FunctionName": "b", **function}]})
+    stub.on(f"GET {U}/b/url", {"FunctionUrl": "http://x/"})
+    shown = run(stub, "list").stdout
+    assert [line.split()[0] for line in shown.splitlines() if "python3.11" in line] == ["a", "b"]
+    assert "http://x/" in shown
+    assert [f["FunctionName"] for f in json.loads(run(stub, "list", "--json").stdout)] == ["a", "b"]
+
+
+def test_remove(stub: Stub) -> None:
+    stub.on(f"DELETE {F}/a", status=204)
+    result = run(stub, "remove", "a", "b")
+    assert (result.exit_code, result.stdout) == (1, "removed a\n")
+    assert "Function not found" in result.stderr
+
+
+def test_logs(stub: Stub) -> None:
+    lines = (
+        b'{"time": 1770000000.25, "stream": "s", "message": "START"}\n'
+        b'{"time": 1770000000.5, "stream": "s", "message": "b\xc3\xa4r"}\n'
+    )
+    stub.on("GET /_lambent/logs/f?since=1770000000.0", lines)
+    result = run(stub, "logs", "f", "--since", "2026-02-02T02:40:00+00:00")
+    assert result.stdout == "2026-02-02T02:40:00.250Z  START\n2026-02-02T02:40:00.500Z  bär\n"
+
+
+def test_logs_since_something_else(stub: Stub) -> None:
+    assert "neither like 10m nor a date" in run(stub, "logs", "f", "--since", "yesterday").stderr
+
+
+@pytest.fixture
+def function(tmp_path: Path) -> Path:
+    directory = tmp_path / "my function"
+    directory.mkdir()
+    (directory / "app.py").write_text("def handler(event, context):\n    return 1\n")
+    return directory
+
+
+def test_deploy_makes_a_function_and_publishes_it(stub: Stub, function: Path) -> None:
+    stub.on("GET /_lambent/status", {"runtimes": {"python3.12": {"available": True, "detail": ""}}})
+    missing = {"Message": "no", "Type": "User"}
+    stub.on(f"GET {F}/my-function/configuration", missing, 404, **{"x-amzn-ErrorType": "ResourceNotFoundException"})
+    stub.on(f"GET {F}/my-function/configuration", {"State": "Pending"})
+    stub.on(f"GET {F}/my-function/configuration", ACTIVE)
+    stub.on(f"POST {F}", {}, 201)
+    stub.on(f"POST {U}/my-function/url", {"FunctionUrl": "http://there/"}, 201)
+    stub.on(f"POST {F}/my-function/policy", {}, 201)
+    result = run(stub, "deploy", str(function), "--memory", "256", "--env", "A=1", "--env", "B=x=y")
+    assert (result.exit_code, result.stdout) == (0, "http://there/\n"), result.output
+    assert result.stderr.startswith("python3.12, handler app.handler (from app.py: def handler)\ncreated my-function (")
+    sent = stub.body(f"POST {F}")
+    package = zipfile.ZipFile(io.BytesIO(base64.b64decode(sent.pop("Code")["ZipFile"])))
+    assert package.namelist() == ["app.py"]
+    assert sent == {
+        "FunctionName": "my-function",
+        "Role": "arn:aws:iam::000000000000:role/lambent",
+        "Runtime": "python3.12",
+        "Handler": "app.handler",
+        "MemorySize": 256,
+        "Environment": {"Variables": {"A": "1", "B": "x=y"}},
+    }
+    assert stub.body(f"POST {U}/my-function/url") == {"AuthType": "NONE"}
+    policies = [json.loads(body) for asked, body, _ in stub.requests if asked.endswith("/policy")]
+    assert [policy["Action"] for policy in policies] == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
+
+
+def test_deploy_again_changes_what_was_said_only(stub: Stub, function: Path) -> None:
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    stub.on(f"GET {U}/f/url", {"FunctionUrl": "http://there/"})
+    result = run(stub, "deploy", str(function), "--name", "f", "--runtime", "python3.9", "--handler", "app.handler")
+    assert (result.exit_code, result.stdout) == (0, "http://there/\n"), result.output
+    assert stub.body(f"PUT {F}/f/configuration") == {"Runtime": "python3.9", "Handler": "app.handler"}
+    assert "updated f" in result.stderr
+    assert not any("policy" in asked for asked in stub.asked), "who may call it was decided when the URL was made"
+
+
+def test_deploy_without_url(stub: Stub, function: Path) -> None:
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    result = run(stub, "deploy", str(function), "--name", "f", "--no-url")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert not any(U in asked for asked in stub.asked)
+
+
+def test_deploy_says_that_the_host_cannot_run_it(stub: Stub, function: Path) -> None:
+    stub.on("GET /_lambent/status", {"runtimes": {"ruby3.3": {"available": False, "detail": "install Ruby 3.3"}}})
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    result = run(stub, "deploy", str(function), "--name", "f", "--runtime", "ruby3.3", "--handler", "a.b", "--no-url")
+    assert "this host cannot run ruby3.3 yet: install Ruby 3.3" in result.stderr
+
+
+def test_deploy_of_code_that_is_refused(stub: Stub, function: Path) -> None:
+    stub.on(f"GET {F}/f/configuration", {"State": "Failed", "StateReason": "no such layer"})
+    stub.on(f"PUT {F}/f/code")
+    result = run(stub, "deploy", str(function), "--name", "f")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "Error: f cannot be used: no such layer")
+
+
+def test_deploy_of_an_empty_directory(stub: Stub, tmp_path: Path) -> None:
+    result = run(stub, "deploy", str(tmp_path))
+    assert result.exit_code == 1
+    assert "found no handler" in result.stderr
+    assert all(asked == "GET /_lambent/status" for asked in stub.asked)
+
+
+@pytest.mark.parametrize("text", ["A", "=1"])
+def test_deploy_with_a_variable_that_is_none(stub: Stub, function: Path, text: str) -> None:
+    result = run(stub, "deploy", str(function), "--env", text)
+    assert (result.exit_code, "is not of the form K=V" in result.stderr) == (2, True)
+
+
+def test_up_tells_a_wrong_setting(stub: Stub) -> None:
+    result = CliRunner().invoke(main, ["up", "--port", "x"])
+    assert (result.exit_code, result.stderr) == (1, "Error: port: 'x' is not a whole number (from --port)\n")
+
+
+def test_up_refuses_to_be_reachable(stub: Stub) -> None:
+    result = CliRunner().invoke(main, ["up", "--host", "0.0.0.0"])
+    assert (result.exit_code, "can be reached from outside" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ("up", "deploy", "invoke", "list", "logs", "remove", "bench", "version"))]
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(main, [*command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) >= 5
+
+
+@pytest.mark.slow
+def test_help_imports_little() -> None:
+    """`lambent --help` answers at once: no HTTP server, no AWS client, no table drawing."""
+    heavy = ("asyncio", "rich", "aiohttp", "uvloop", "botocore", "http.client")
+    code = f"import gateway.__main__, sys; print(*(module for module in {heavy} if module in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == ""
