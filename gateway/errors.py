@@ -64,6 +64,18 @@ class ValidationException(ApiError):
     code, status, fault = "ValidationException", 400, Fault.CLIENT
 
 
+class SerializationException(ApiError):
+    """The request cannot be read as what the operation takes."""
+
+    code, status, fault = "SerializationException", 400, Fault.CLIENT
+
+
+class UnknownOperationException(ApiError):
+    """There is no such operation."""
+
+    code, status, fault = "UnknownOperationException", 404, Fault.CLIENT
+
+
 class InvalidRequestContentException(ApiError):
     """The request body could not be parsed as JSON."""
 
@@ -86,6 +98,12 @@ class PreconditionFailedException(ApiError):
     """The RevisionId provided does not match the latest RevisionId."""
 
     code, status, fault = "PreconditionFailedException", 412, Fault.CLIENT
+
+
+class CodeSigningConfigNotFoundException(ApiError):
+    """The specified code signing configuration does not exist."""
+
+    code, status, fault = "CodeSigningConfigNotFoundException", 404, Fault.CLIENT
 
 
 class CodeStorageExceededException(ApiError):
