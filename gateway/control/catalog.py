@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class Catalog:
     """The functions of this gateway, by name and by the id of each function URL.
 
-    `functions` is what the store holds at start; no callback is called for them.
+    `functions` is what the store holds at start.
     """
 
     __slots__ = ("_functions", "_names", "_subscribers", "_urls")
@@ -52,8 +52,13 @@ class Catalog:
         return self._names
 
     def subscribe(self, changed: Callable[[Function | None, Function | None], None]) -> None:
-        """Have `changed(old, new)` called in the event loop after each committed change; None where there is no old or new."""
+        """Have `changed(old, new)` called in the event loop after each committed change; None where there is no old or new.
+
+        It is called at once, as for a new function, for every function that is there already.
+        """
         self._subscribers.append(changed)
+        for function in self._functions.values():
+            changed(None, function)
 
     def replace(self, name: str, new: Function | None) -> None:
         """Put `new` in the place of what `name` was, or remove it, and tell everyone. To be called after the store's commit."""

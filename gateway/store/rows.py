@@ -1,0 +1,42 @@
+"""Records as JSON in rows, and back. [P]
+
+A member that an older version did not write takes the record's default, so that adding one needs no migration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import orjson
+
+from gateway.records import Alias, Cors, FunctionVersion, LoggingConfig, Policy, Statement, UrlConfig
+from sandbox.spec import Architecture
+
+
+def to_body(record: FunctionVersion | Alias | UrlConfig | Policy) -> str:
+    return orjson.dumps(dataclasses.asdict(record)).decode()
+
+
+def to_version(body: str) -> FunctionVersion:
+    found: dict[str, Any] = orjson.loads(body)
+    found["architecture"] = Architecture(found["architecture"])
+    found["logging"] = LoggingConfig(**found["logging"])
+    return FunctionVersion(**found)
+
+
+def to_alias(body: str) -> Alias:
+    return Alias(**orjson.loads(body))
+
+
+def to_url(body: str) -> UrlConfig:
+    found: dict[str, Any] = orjson.loads(body)
+    if found["cors"] is not None:
+        cors: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found["cors"].items()}
+        found["cors"] = Cors(**cors)
+    return UrlConfig(**found)
+
+
+def to_policy(body: str) -> Policy:
+    found: dict[str, Any] = orjson.loads(body)
+    return Policy(statements=tuple(Statement(**one) for one in found["statements"]), revision_id=found["revision_id"])
