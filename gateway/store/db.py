@@ -1,8 +1,8 @@
 """SQLite with one writer: a thread that owns the connection and commits many changes at once.
 
 An fsync costs milliseconds, whether it is for one change or for fifty. So the thread takes all that has been asked for meanwhile,
-runs each piece in a savepoint of its own (one that fails takes nothing else with it), commits once, and then tells everyone. Nobody
-is told before the commit: what `run` returned is on disk.
+runs each piece in a savepoint of its own (one that fails takes nothing else with it), commits once, and then tells everyone.
+Nobody is told before the commit: what `run` returned is on disk.
 """
 
 from __future__ import annotations
