@@ -4,6 +4,11 @@ Runs as the supervisor's process (`lambent up` becomes it by exec, so that it ho
 gets a user of its own, if that user can read the interpreter and these packages; an interpreter under /root, as pyenv has it, it
 cannot, and then the gateway stays root without a single capability, for good, which on its own files is the same and elsewhere
 little more than nobody. Without root there is no spawner and there are no sandboxes: functions are plain processes.
+
+    DATA_DIR/          root's, locked as long as `up` runs
+      state/           the gateway's: functions, code, logs
+      volumes/         root's: the disks behind each sandbox's /tmp
+    /run/lambent/ID/   root's, gone afterwards; in it gateway/spawner.sock, which only the gateway can reach
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import pwd
 import resource
@@ -19,13 +25,17 @@ import socket
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from gateway.child import Plan
 from gateway.settings import SettingError, Settings, load, variable
 from gateway.supervisor import Supervisor, in_a_fork, say
 
-RUN_DIR = Path("/run/lambent")
-_READABLE = ("gateway", "sandbox", "uvloop", "aiohttp", "botocore")
+RUN_DIR: Final = Path("/run/lambent")
+STATE: Final = "state"
+VOLUMES: Final = "volumes"
+CODE: Final = "code"
+_READABLE: Final = ("gateway", "sandbox", "uvloop", "aiohttp", "botocore")
 
 
 class Refused(Exception):
@@ -59,7 +69,7 @@ def take(data_dir: Path) -> int:
     The directory itself is locked: a file in it belongs to the gateway, which is less trusted than this process.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise Refused(f"data_dir: cannot use {data_dir}: {error.strerror}. Another one can be given with --data-dir.") from error
@@ -82,17 +92,29 @@ def _supervise(settings: Settings, *, root: bool, demo: bool) -> int:
     gateway = (*python, "gateway.app", "--owner", owner)
     if root:
         uid, why_not = choose_user(settings)
-        give(settings.data_dir, uid)
+        prepare(settings.data_dir / STATE, 0o700)
+        prepare(settings.data_dir / STATE / CODE, 0o755)
+        give(settings.data_dir / STATE, uid)
+        prepare(settings.data_dir / VOLUMES, 0o700)
         runs_as = f"user {name_of(uid)}" if why_not is None else f"root without any capability ({why_not})"
         with _Meeting(owner, uid if why_not is None else 0) as meeting:
             plans = [
                 Plan(
                     name="spawner",
                     command=(
-                        *python, "sandbox.native.spawner", "--listen-fd", str(meeting.fd), "--owner", owner,
-                        "--run-dir", str(meeting.directory), "--data-dir", str(settings.data_dir),
-                        "--uid-base", str(settings.uid_base + 1), "--max-sandboxes", str(settings.max_sandboxes),
-                        "--gateway-uid", str(uid),
+                        *python,
+                        "sandbox.native.spawner",
+                        json.dumps(
+                            {
+                                "listen_fd": meeting.fd,
+                                "owner": owner,
+                                "code_dir": str(settings.data_dir / STATE / CODE),
+                                "volume_dir": str(settings.data_dir / VOLUMES),
+                                "run_dir": str(meeting.directory),
+                                "uid_base": settings.uid_base + 1,
+                                "max_sandboxes": settings.max_sandboxes,
+                            }
+                        ),
                     ),
                     environment=environment,
                     fds=(meeting.fd,),
@@ -107,8 +129,9 @@ def _supervise(settings: Settings, *, root: bool, demo: bool) -> int:
                     powerless=why_not is not None,
                     grace_s=settings.drain_s + 10,
                 ),
-            ]  # fmt: skip
+            ]
             return _run(plans, settings, owner, environment, notify_path, demo=demo, root=True)
+    prepare(settings.data_dir / STATE, 0o700)
     plans = [Plan(name="gateway", command=gateway, environment=environment, grace_s=settings.drain_s + 10)]
     return _run(plans, settings, owner, environment, notify_path, demo=demo, root=False)
 
@@ -167,7 +190,7 @@ def choose_user(settings: Settings) -> tuple[int, str | None]:
 
 def _needed(data_dir: Path) -> list[str]:
     """Files and directories that stand for all that the gateway reads."""
-    found = [sys.executable, os.path.realpath(sys.executable), os.path.realpath(os.__file__), str(data_dir.parent)]
+    found = [sys.executable, os.path.realpath(sys.executable), os.path.realpath(os.__file__), str(data_dir)]
     for name in _READABLE:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
@@ -181,6 +204,15 @@ def barred_from(uid: int, paths: Iterable[str]) -> list[str]:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     return [path for path in paths if not os.access(path, os.X_OK if Path(path).is_dir() else os.R_OK)]
+
+
+def prepare(directory: Path, mode: int) -> Path:
+    """The directory, made if it is missing."""
+    try:
+        directory.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"data_dir: cannot make {directory}: {error.strerror}") from error
+    return directory
 
 
 def give(directory: Path, uid: int) -> None:
