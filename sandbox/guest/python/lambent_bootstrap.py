@@ -17,11 +17,8 @@ import contextlib
 import gc
 import importlib
 import importlib.machinery
-import io
 import json
-import logging
 import os
-import select
 import signal
 import site
 import socket
@@ -34,6 +31,9 @@ import types
 if __name__ == "__main__":  # PYTHONSAFEPATH and -I leave it out
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import lambent_rehearsal
+from lambent_streams import LambdaLoggerFilter, LogSink, flush, set_up
+
 from lambent_context import LambdaContext
 from lambent_json import dumps, loads
 from lambent_runtime_client import Invocation, LambdaRuntimeClient, LambdaRuntimeClientError
@@ -42,13 +42,10 @@ TYPE_CHECKING = False  # typing's own would cost a fresh interpreter its import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
     Handler = Callable[[object, LambdaContext], object]
 
 _GC_THRESHOLD = gc.get_threshold()
 _RUNTIME_DIR = os.path.dirname(os.path.abspath(__file__))
-_NO_BREAK_SPACE = "\u00a0"  # what AWS indents the trace with in the log, so that log viewers keep it
 
 #: What handlers and their libraries mostly import, apart from what is loaded anyway. Nothing that loads `ssl`: it is large.
 # fmt: off
@@ -71,116 +68,16 @@ class FaultException(Exception):
         self.trace = trace
 
 
-class _Pipe(io.FileIO):
-    """A file that is written whole and at once, so that nothing printed is lost when the process is killed.
-
-    A raw file may take a part only (a signal, a freeze, a pipe made non-blocking), which text streams above it don't notice.
-    """
-
-    def write(self, data: ReadableBuffer) -> int:
-        with memoryview(data) as view:
-            whole = view.nbytes
-        size = super().write(data)
-        if size == whole:
-            return whole
-        rest = memoryview(data).cast("B")
-        while True:
-            if size is None:
-                select.select([], [self], [])
-            else:
-                rest = rest[size:]
-            if not rest:
-                return whole
-            size = super().write(rest)
-
-
-class LogSink:
-    """Where records and errors go: the descriptor itself, so also when the function has replaced or closed sys.stdout."""
-
-    def __init__(self, fd: int) -> None:
-        self._pipe = _Pipe(fd, "wb", closefd=False)
-
-    def log(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the function closed its standard output
-            self._pipe.write(text.encode("utf-8", "backslashreplace"))
-
-    def log_error(self, error: dict[str, object]) -> None:
-        lines = ["[ERROR] {}: {}".format(error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
-        if not error["errorMessage"]:
-            lines[0] = "[ERROR] {}".format(error["errorType"])
-        stack = error["stackTrace"]
-        assert isinstance(stack, list)
-        for line in (line for element in stack for line in element.splitlines()):
-            text = line.lstrip(" ")
-            lines.append(_NO_BREAK_SPACE * (len(line) - len(text)) + text)
-        _flush()
-        self.log("\n".join(lines) + "\n")
-
-
-class LambdaLoggerHandler(logging.Handler):
-    def __init__(self, log_sink: LogSink) -> None:
-        super().__init__()
-        self.log_sink = log_sink
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.log_sink.log(self.format(record))
-
-
-class LambdaLoggerFilter(logging.Filter):
-    aws_request_id = ""
-    tenant_id = None  # type: str | None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.aws_request_id = self.aws_request_id
-        record.tenant_id = self.tenant_id
-        return True
-
-
-def _set_up_logging(log_sink: LogSink) -> None:
-    handler = LambdaLoggerHandler(log_sink)
-    formatter = logging.Formatter(
-        "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"
-    )
-    logging.Formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    handler.addFilter(LambdaLoggerFilter())
-    logging.getLogger().addHandler(handler)
-
-
-def _set_up_streams() -> None:
-    for name, fd, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
-        present = getattr(sys, name)
-        stream = io.TextIOWrapper(
-            _Pipe(fd, "wb", closefd=False),
-            encoding=getattr(present, "encoding", None) or "utf-8",
-            errors=getattr(present, "errors", None) or errors,
-            newline="\n",
-            write_through=True,
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def _flush() -> None:
-    """Of no use for our own streams, which keep nothing back; but the function may have put others in their place."""
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    with contextlib.suppress(Exception):
-        sys.stderr.flush()
-
-
-def _search_path(present: list[str], environ: dict[str, str]) -> list[str]:
-    """AWS's order: the function, its layers, the runtime, PYTHONPATH, the standard library; and nothing of the host's."""
-    layers = "/opt/python/lib/python{}.{}/site-packages".format(*sys.version_info)
-    path = [environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), layers, "/opt/python", _RUNTIME_DIR]
-    path += environ.get("PYTHONPATH", "").split(":")
-    library = os.path.dirname(os.path.abspath(os.__file__))
+def _library() -> list[str]:
+    """The standard library's part of sys.path; a function sees nothing that the host has installed beside it."""
+    directory = os.path.dirname(os.path.abspath(os.__file__))
     archive = "python{}{}.zip".format(*sys.version_info)
-    for entry in present:
-        inside = os.path.abspath(entry)
-        if os.path.basename(inside) in (archive, "lib-dynload") or inside == library:
-            path.append(entry)
-    return [entry for index, entry in enumerate(path) if entry and entry not in path[:index]]
+    own = [path for path in map(os.path.abspath, sys.path) if path == directory or path.endswith((archive, "/lib-dynload"))]
+    return own or [directory]
+
+
+_LAYERS = ("/opt/python/lib/python{}.{}/site-packages".format(*sys.version_info), "/opt/python")
+_LIBRARY = _library()
 
 
 def _get_handler(name: str) -> Handler:
@@ -299,7 +196,7 @@ def run(handler: str, lambda_runtime_client: LambdaRuntimeClient, log_sink: LogS
     pid = os.getpid()
     environ = os.environ
     while True:
-        _flush()
+        flush()
         invocation = lambda_runtime_client.wait_next_invocation()
         LambdaLoggerFilter.aws_request_id = invocation.request_id
         LambdaLoggerFilter.tenant_id = invocation.tenant_id
@@ -312,12 +209,26 @@ def run(handler: str, lambda_runtime_client: LambdaRuntimeClient, log_sink: LogS
             raise SystemExit(0)
 
 
-def preload() -> frozenset[str]:
-    """Import what handlers mostly import, for an interpreter that will be forked; gives `loaded()` after it."""
+def prepare() -> frozenset[str]:
+    """For an interpreter that will be forked, once: all of `main` that needs no function. Gives `loaded()`.
+
+    Replaces sys.stdout and sys.stderr, which still write to descriptors 1 and 2, and gives the root logger its handler.
+    """
     for name in COMMON:
         with contextlib.suppress(ImportError):  # a build without it
             importlib.import_module(name)
+    _set_up()
+    for _ in range(20):  # interpreters from 3.11 on adapt their code as it runs
+        rehearse()
     return loaded()
+
+
+def rehearse() -> None:
+    """For a fork that waits for its function: run through a made-up one, so that the pages that `main` will write are its own.
+
+    Copying a page at the first write costs more than what the write is part of: 0.8 ms become 0.3.
+    """
+    lambent_rehearsal.perform(_freshen, run, _set_up())
 
 
 def loaded() -> frozenset[str]:
@@ -357,39 +268,56 @@ def _end(error: BaseException) -> None:
         sys.excepthook(type(error), error, trace)
     _guarded(threading, "_shutdown")
     _guarded(atexit, "_run_exitfuncs")
-    _flush()
+    flush()
     if isinstance(error, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     os._exit(status)
 
 
-def main(connection_fd: int | None) -> None:
-    """Be the runtime of the function that os.environ and the current directory say; never returns.
+_log_sink = None  # type: LogSink | None
 
-    `connection_fd`, if any, is a stream socket that is connected to the Runtime API already. Makes a fork like a fresh process:
-    streams, search path, collector, random numbers, time zone, signals.
-    """
-    try:
+
+def _set_up() -> LogSink:
+    """What a fresh interpreter and one that is forked need alike, once."""
+    global _log_sink
+    if _log_sink is None:
+        _log_sink = set_up()
         sys.modules["__main__"] = sys.modules[__name__]
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        time.tzset()
-        gc.set_threshold(*_GC_THRESHOLD)
-        gc.enable()
-        if "random" in sys.modules:
-            sys.modules["random"].seed()
-        _set_up_streams()
+        sys.argv = [__file__]
+        sys.dont_write_bytecode = True  # the code's directory is not the function's to write in
         site.setquit()
         site.setcopyright()
         site.sethelper()
-        sys.argv = [__file__]
-        sys.path[:] = _search_path(sys.path, dict(os.environ))
-        log_sink = LogSink(1)
-        _set_up_logging(log_sink)
+    return _log_sink
+
+
+def _freshen() -> None:
+    """Make a fork like a fresh process in the environment that it has now."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    time.tzset()
+    gc.set_threshold(*_GC_THRESHOLD)
+    gc.enable()
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    path = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), *_LAYERS, _RUNTIME_DIR]
+    path += os.environ.get("PYTHONPATH", "").split(":") + _LIBRARY
+    sys.path[:] = [entry for index, entry in enumerate(path) if entry and entry not in path[:index]]
+
+
+def main(connection_fd: int | None) -> None:
+    """Be the runtime of the function that os.environ and the current directory say; never returns.
+
+    `connection_fd`, if any, is a stream socket that is connected to the Runtime API already.
+    """
+    try:
+        log_sink = _set_up()
+        _freshen()
+        environ = os.environ
         connection = None if connection_fd is None else socket.socket(fileno=connection_fd)
-        client = LambdaRuntimeClient(os.environ.get("AWS_LAMBDA_RUNTIME_API", ""), connection)
-        run(os.environ.get("_HANDLER", ""), client, log_sink)
+        client = LambdaRuntimeClient(environ.get("AWS_LAMBDA_RUNTIME_API", ""), connection)
+        run(environ.get("_HANDLER", ""), client, log_sink)
     except (LambdaRuntimeClientError, OSError) as error:  # nothing of the function's own: its errors are reported
         sys.stderr.write(f"[ERROR] Runtime API: {error}\n")
         _end(SystemExit(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -47,6 +48,13 @@ class ClientContext:
         return _described(self, ("custom", "env", "client"))
 
 
+@functools.lru_cache(maxsize=None)
+def function_facts() -> tuple[str | None, ...]:
+    """What is the same for every invocation; reading the environment costs more than the rest of the context."""
+    names = ("LOG_GROUP_NAME", "LOG_STREAM_NAME", "FUNCTION_NAME", "FUNCTION_MEMORY_SIZE", "FUNCTION_VERSION")
+    return tuple(os.environ.get("AWS_LAMBDA_" + name) for name in names)
+
+
 class LambdaContext:
     """A plain object, as on AWS: functions and their libraries hang attributes of their own on it."""
 
@@ -59,13 +67,14 @@ class LambdaContext:
         invoked_function_arn: str | None = None,
         tenant_id: str | None = None,
     ) -> None:
-        environ = os.environ.get
         self.aws_request_id = request_id
-        self.log_group_name = environ("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = environ("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = environ("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = environ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")  # text on AWS too
-        self.function_version = environ("AWS_LAMBDA_FUNCTION_VERSION")
+        (
+            self.log_group_name,
+            self.log_stream_name,
+            self.function_name,
+            self.memory_limit_in_mb,  # text on AWS too
+            self.function_version,
+        ) = function_facts()
         self.invoked_function_arn = invoked_function_arn
         self.tenant_id = tenant_id
         self.client_context = None  # type: ClientContext | None

@@ -120,6 +120,8 @@ class LambdaRuntimeClient:
     def _connect(self) -> None:
         self._close()
         host, _, port = self._address.rpartition(":")
+        if not port.isdigit():
+            raise LambdaRuntimeClientError(f"AWS_LAMBDA_RUNTIME_API is not host:port: {self._address!r}")
         self._socket = socket.create_connection((host, int(port)), None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
