@@ -152,8 +152,8 @@ def _run(
 
     def ready(words: dict[str, str]) -> None:
         """From now on the endpoint is known: a gateway that is started again takes the same port, and the demo finds it."""
-        notify(notify_path, "READY=1")
         endpoint = words["gateway"]
+        notify(notify_path, f"READY=1\nX_LAMBENT_ENDPOINT={endpoint}")
         environment[variable("port")] = endpoint.rpartition(":")[2]
         environment[variable("endpoint")] = endpoint
 

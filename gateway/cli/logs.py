@@ -33,11 +33,11 @@ def command(name: str, follow: bool, since: str | None, endpoint: str) -> None:
     """Show what function NAME wrote, with the START, END and REPORT lines of each invocation."""
     query = {"follow": "1"} if follow else {}
     if since is not None:
-        query["since"] = str(_moment(since))
+        query["since"] = str(int(_moment(since) * 1000))
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         for entry in Api(endpoint).lines(f"/_lambent/logs/{name}", query):
-            moment = datetime.datetime.fromtimestamp(entry["time"], datetime.UTC)
-            click.echo(f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z  {entry['message']}")
+            seconds, ms = divmod(entry["timestamp"], 1000)
+            click.echo(f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}.{ms:03}Z  {entry['message']}")
             sys.stdout.flush()
 
 

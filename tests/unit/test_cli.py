@@ -182,10 +182,10 @@ def test_remove(stub: Stub) -> None:
 
 def test_logs(stub: Stub) -> None:
     lines = (
-        b'{"time": 1770000000.25, "stream": "s", "message": "START"}\n'
-        b'{"time": 1770000000.5, "stream": "s", "message": "b\xc3\xa4r"}\n'
+        b'{"timestamp": 1770000000250, "stream": "s", "message": "START"}\n'
+        b'{"timestamp": 1770000000500, "stream": "s", "message": "b\xc3\xa4r"}\n'
     )
-    stub.on("GET /_lambent/logs/f?since=1770000000.0", lines)
+    stub.on("GET /_lambent/logs/f?since=1770000000000", lines)
     result = run(stub, "logs", "f", "--since", "2026-02-02T02:40:00+00:00")
     assert result.stdout == "2026-02-02T02:40:00.250Z  START\n2026-02-02T02:40:00.500Z  bär\n"
 

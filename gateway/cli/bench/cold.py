@@ -1,0 +1,153 @@
+"""`lambent bench cold`: first invocations, one by one and a hundred at once, and what many sandboxes cost in memory.
+
+Cold means that nothing of a function, no process, no mount, no sandbox, is there before its first byte: each function is deployed
+but was never invoked, and the gateway is asked what it has of it right before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.bench.functions import deploy
+from gateway.cli.bench.instance import Instance, NotReady
+from gateway.cli.bench.load import Client, Target, burst_ms, now_s, percentile, quiet
+from gateway.cli.bench.report import Figure, progress, show
+
+BURST: Final = 100
+IDLE: Final = 100
+FROZEN: Final = 500
+NEVER_MS: Final = 3_600_000
+WAIT_S: Final = 60.0
+
+Step = Callable[[str], None]
+
+
+@click.command(
+    "cold", epilog="\b\nExamples:\n  sudo lambent bench cold\n  sudo lambent bench cold --count 50 --json > cold.json\n"
+)
+@click.option(
+    "--count", type=click.IntRange(min=10), default=100, show_default=True, help="Cold starts of each kind, one by one."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a figure misses its bar.")
+def command(count: int, as_json: bool, check: bool) -> None:
+    """Measure first invocations of Python functions through their URLs, from request to answer.
+
+    With stems (sandboxes without a function, kept ready), without any, and 100 functions at once; then the memory that 100 idle
+    sandboxes take, and whether 500 frozen ones all still answer.
+    """
+    figures: list[Figure] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="lambent-bench-") as directory, progress(2 * count + 5) as step:
+            base = Path(directory)
+            stemmed, isolation = _one_by_one(base / "stems", {"stems_min": 4}, count, step)
+            bare, _ = _one_by_one(base / "bare", {"stems_min": 0, "stems_max": 0}, count, step)
+            figures += [
+                Figure(name="cold start from a stem, p50", value=percentile(stemmed, 0.5), unit="ms", most=4),
+                Figure(name="cold start from a stem, p99", value=percentile(stemmed, 0.99), unit="ms", most=15),
+                Figure(name="cold start without stems, p50", value=percentile(bare, 0.5), unit="ms", most=20),
+                Figure(name="cold start without stems, p99", value=percentile(bare, 0.99), unit="ms"),
+            ]
+            figures += _burst(base / "burst", step)
+            figures += _memory(base / "memory", step)
+    except NotReady as error:
+        raise click.ClickException(str(error)) from error
+    show("cold", figures, as_json=as_json, check=check, isolation=isolation)
+
+
+def _one_by_one(data_dir: Path, settings: Mapping[str, object], count: int, step: Step) -> tuple[list[float], str]:
+    """Milliseconds of `count` first invocations, each when the gateway is at rest again; and how sandboxes are isolated."""
+    wanted = int(str(settings["stems_min"]))
+    took: list[float] = []
+    with Instance(data_dir, settings) as instance:
+        api = instance.api
+        targets = {f"cold-{number}": deploy(instance, api, f"cold-{number}") for number in range(count + 1)}
+        # One that does not count: the runtime's zygote is there from then on, as it is on any gateway that was used before.
+        _cold(instance, targets.pop("cold-0"), "cold-0", 0)
+        for name, target in targets.items():
+            step(f"cold starts with {wanted} stems" if wanted else "cold starts without stems")
+            took.append(_cold(instance, target, name, wanted))
+        return took, str(instance.status()["isolation"])
+
+
+def _cold(instance: Instance, target: Target, name: str, stems: int) -> float:
+    status = _wait(instance, lambda now: sum(now["stems"].values()) >= stems and not now["sandboxes"].get("starting"))
+    _nothing_of(status, [name])
+    client = Client(target)
+    with contextlib.closing(client), quiet():
+        return client.timed_ms()
+
+
+def _burst(data_dir: Path, step: Step) -> list[Figure]:
+    with Instance(data_dir, {}) as instance:
+        api = instance.api
+        step(f"{BURST} functions at once")
+        targets = {f"burst-{number}": deploy(instance, api, f"burst-{number}") for number in range(BURST + 1)}
+        _cold(instance, targets.pop("burst-0"), "burst-0", 0)
+        _nothing_of(_wait(instance, lambda now: not now["sandboxes"].get("starting")), targets)
+        took = burst_ms(list(targets.values()))
+        return [
+            Figure(name=f"{BURST} functions at once, first answer", value=min(took), unit="ms"),
+            Figure(name=f"{BURST} functions at once, p50", value=percentile(took, 0.5), unit="ms"),
+            Figure(name=f"{BURST} functions at once, last answer", value=max(took), unit="ms", most=800),
+        ]
+
+
+def _memory(data_dir: Path, step: Step) -> list[Figure]:
+    """What sandboxes cost, counted from before anything of Lambent was there, less the gateway itself."""
+    step(f"memory of {IDLE} idle sandboxes")
+    before = _available_mb()
+    with Instance(data_dir / "idle", {"freeze_after_ms": NEVER_MS, "stems_min": 0, "stems_max": 0}) as instance:
+        own = _available_mb()
+        targets = {f"idle-{number}": deploy(instance, instance.api, f"idle-{number}") for number in range(IDLE)}
+        burst_ms(list(targets.values()))
+        _wait(instance, lambda now: now["sandboxes"].get("idle", 0) == IDLE)
+        idle_mb = (own - _available_mb()) / IDLE
+    step(f"{FROZEN} frozen sandboxes")
+    with Instance(data_dir / "frozen", {}) as instance:
+        targets = {f"frozen-{number}": deploy(instance, instance.api, f"frozen-{number}") for number in range(FROZEN)}
+        names = list(targets)
+        for first in range(0, FROZEN, BURST):
+            burst_ms([targets[name] for name in names[first : first + BURST]])
+        _wait(instance, lambda now: now["sandboxes"].get("frozen", 0) == FROZEN)
+        again = [
+            latency
+            for first in range(0, FROZEN, BURST)
+            for latency in burst_ms([targets[n] for n in names[first : first + BURST]])
+        ]
+        still = sum(instance.status()["sandboxes"].get(state, 0) for state in ("idle", "frozen", "busy"))
+    return [
+        Figure(name="Lambent itself, nothing invoked yet", value=before - own, unit="MB"),
+        Figure(name=f"each of {IDLE} idle sandboxes", value=idle_mb, unit="MB", most=6),
+        Figure(name=f"{FROZEN} frozen sandboxes, of them still there after all answered", value=still, unit="", least=FROZEN),
+        Figure(name=f"{FROZEN} frozen sandboxes, slowest answer in batches of {BURST}", value=max(again), unit="ms"),
+    ]
+
+
+def _nothing_of(status: Mapping[str, Any], names: Iterable[str]) -> None:
+    there = {name for name in status["functions"] if name in set(names)}
+    if there:
+        raise click.ClickException(f"not cold: the gateway has sandboxes of {sorted(there)} already")
+
+
+def _wait(instance: Instance, right: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    deadline_s = now_s() + WAIT_S
+    while True:
+        status: Mapping[str, Any] = instance.status()
+        if right(status):
+            return status
+        if now_s() > deadline_s:
+            raise click.ClickException(f"the gateway did not come to rest in {WAIT_S:g} s: {status}")
+        time.sleep(0.02)
+
+
+def _available_mb() -> float:
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("MemAvailable"))
