@@ -127,7 +127,8 @@ def confine(uid, gid):
     # type: (int, int) -> None
     """Become an unprivileged user for good; from the next instruction on the process is what a function may be.
 
-    The bounding set was emptied by init; leaving uid 0 clears the other sets. Both DUMPABLE and the parent-death signal are
+    The bounding set was emptied by init. Leaving uid 0 would clear the other sets, but an init that has given up uid 0 itself
+    starts the runtime after a reset, so they are cleared by hand. Both DUMPABLE and the parent-death signal are
     cleared by the kernel at setuid and so come after it: a process that is not dumpable could not open its own /proc/self.
     """
     for what, soft, hard in LIMITS:
@@ -139,6 +140,7 @@ def confine(uid, gid):
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    syscalls.set_capabilities(())
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

@@ -1,0 +1,286 @@
+"""PID 1 of a sandbox: makes its world, starts the runtime, reports its end, and can begin again.
+
+Init is a copy of the zygote and trusted; what it starts is not. It does as root what needs root (mounts, cgroups, users), in this
+order: its namespaces exist already (`zygote.py` cloned into them); it mounts /proc and /tmp, brings the loopback up, binds the
+Runtime API's socket where only this sandbox can reach it, forks the runtime process, which joins the cgroups, loses its
+rights and waits; that is a *stem*. When the function comes, init moves its code to /var/task and lets the runtime go. From then
+on init has no right left but to kill, and to start another runtime as the same user.
+
+It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids. It ends
+when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import time
+import typing
+
+from . import confine, messages, syscalls
+
+RUNTIME_API = ("127.0.0.1", 9001)
+CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
+LOG_FD = 1
+BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
+LAUNCH_FAILED = 253  # exit status of a child that could not exec; the reason went to init through the go socket
+
+# What /proc tells about the host, or lets root change; the function is not root, but one lock is no lock.
+MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/latency_stats", "/proc/sched_debug")
+READ_ONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
+HIDDEN = ("/proc/acpi", "/proc/scsi")
+
+
+class Sandbox:
+    """What init knows: its descriptors, its user, and the runtime process if there is one."""
+
+    def __init__(self, control, cgroup_fds, uid, run_python):
+        # type: (socket.socket, list[int], int, typing.Callable[[int], object]) -> None
+        self.control = control
+        self.cgroup_fds = cgroup_fds
+        self.uid = uid
+        self.run_python = run_python
+        self.runtime_pid = 0
+        self.go = None  # type: socket.socket | None
+        self.specialised = False
+
+    def start_runtime(self):
+        # type: () -> socket.socket
+        """Fork the process that will be the runtime; gives the gateway's end of its Runtime API connection."""
+        go_here, go_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        api_here, api_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._be_runtime(go_there, api_there)
+            finally:
+                os._exit(LAUNCH_FAILED)
+        go_there.close()
+        api_there.close()
+        if go_here.recv(1) != b"r":  # waits until it has joined the cgroups and lost its rights
+            raise OSError("the runtime process ended before it was given a function")
+        self.runtime_pid = pid
+        if self.go is not None:
+            self.go.close()
+        self.go = go_here
+        return api_here
+
+    def _be_runtime(self, go, api):
+        # type: (socket.socket, socket.socket) -> None
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for fd in self.cgroup_fds:
+            os.write(fd, b"0")
+        os.dup2(LOG_FD, 2)
+        os.dup2(LOG_FD, 1)
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.set_inheritable(api.fileno(), True)
+        syscalls.close_all_but([0, 1, 2, go.fileno(), api.fileno()])
+        confine.confine(self.uid, self.uid)
+        go.send(b"r")
+        message, _ = messages.receive(go)
+        if message is None:
+            os._exit(0)
+        environment = message["environment"]
+        assert isinstance(environment, dict)
+        os.chdir("/var/task")
+        if message["python"] == "fork":
+            go.close()
+            os.environ.clear()
+            os.environ.update(environment)
+            time.tzset()
+            self.run_python(api.detach())
+            os._exit(0)
+        if message["python"] == "exec":
+            command = [message["interpreter"], "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
+        else:
+            found = [path for path in BOOTSTRAPS if os.path.exists(path)]
+            if not found:
+                go.send(b"Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
+                os._exit(LAUNCH_FAILED)
+            command = found[:1]
+            api.close()
+        try:
+            os.execve(command[0], command, environment)
+        except OSError as error:
+            go.send("fork/exec {}: {}".format(command[0], os.strerror(error.errno or 0).lower()).encode())
+
+    def specialise(self, message, fds):
+        # type: (dict[str, object], list[int]) -> None
+        """Mount what came (the code, perhaps another /tmp), let the runtime go, and give up every right not needed again."""
+        targets = message["mounts"]
+        init_uid = message["init_uid"]
+        assert isinstance(targets, list) and isinstance(init_uid, int)
+        for target, fd in zip(targets, fds):
+            if target == "/tmp":
+                syscalls.umount("/tmp")
+            syscalls.move_mount(fd, target)
+            os.close(fd)
+        assert self.go is not None
+        messages.send(self.go, {key: message[key] for key in ("environment", "python", "interpreter")})
+        if not self.specialised:
+            self.specialised = True
+            drop_rights(init_uid)
+
+    def reset(self):
+        # type: () -> None
+        """Kill all but init, whatever it is, and be a stem again."""
+        kill_all()
+        self.runtime_pid = 0
+        connection = self.start_runtime()
+        messages.send(self.control, {"event": "stem"}, [connection.fileno()])
+        connection.close()
+
+    def reap(self):
+        # type: () -> None
+        """Collect the dead; say so when the runtime is one of them."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid != self.runtime_pid:
+                continue
+            self.runtime_pid = 0
+            event = {"event": "exit"}  # type: dict[str, object]
+            if os.WIFSIGNALED(status):
+                event["signal"] = os.WTERMSIG(status)
+            else:
+                event["code"] = os.WEXITSTATUS(status)
+                if event["code"] == LAUNCH_FAILED and self.go is not None:
+                    self.go.setblocking(False)
+                    try:
+                        event["launch_error"] = self.go.recv(4096).decode(errors="replace") or None
+                    except OSError:
+                        pass
+            messages.send(self.control, event)
+
+    def serve(self):
+        # type: () -> None
+        """Until the spawner goes, or asks for the end."""
+        wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(wake_r, select.POLLIN)
+        self.reap()
+        while True:
+            for fd, _ in poll.poll():
+                if fd == wake_r:
+                    os.read(wake_r, 4096)
+                    self.reap()
+                    continue
+                message, fds = messages.receive(self.control)
+                if message is None:
+                    return
+                if message["op"] == "specialise":
+                    self.specialise(message, fds)
+                elif message["op"] == "reset":
+                    self.reset()
+
+
+def kill_all():
+    # type: () -> None
+    """SIGKILL to every process of this pid namespace but this one, and wait until none is left.
+
+    One call is enough: the kernel walks all processes under the lock that fork needs, and a process with a fatal signal pending
+    cannot fork any more.
+    """
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def drop_rights(uid):
+    # type: (int) -> None
+    """Keep the rights to kill and to become another user; the uid is that of all inits, and of no function."""
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    syscalls.set_capabilities((syscalls.CAP_KILL, syscalls.CAP_SETUID, syscalls.CAP_SETGID))
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def bring_loopback_up():
+    # type: () -> None
+    SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(sock, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+
+
+def make_file_system(tmp_fd, uid):
+    # type: (int, int) -> None
+    """The zygote's root is this sandbox's root already, as a private copy; what is left is what differs per sandbox."""
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    for path in MASKED:
+        if os.path.exists(path):
+            syscalls.mount("/dev/null", path, "", syscalls.MS_BIND)
+    for path in READ_ONLY:
+        if os.path.exists(path):
+            syscalls.mount(path, path, "", syscalls.MS_BIND)
+            syscalls.mount_setattr(-100, path, syscalls.MOUNT_ATTR_RDONLY)
+    for path in HIDDEN:
+        if os.path.exists(path):
+            syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=0")
+    syscalls.mount("/etc/users/{}".format(uid), "/etc/passwd", "", syscalls.MS_BIND)
+    syscalls.mount_setattr(-100, "/etc/passwd", syscalls.MOUNT_ATTR_RDONLY)
+    syscalls.move_mount(tmp_fd, "/tmp")
+    syscalls.mount_setattr(-100, "/", syscalls.MOUNT_ATTR_RDONLY)
+
+
+def main(fds, uid, run_python):
+    # type: (list[int], int, typing.Callable[[int], object]) -> None
+    """`fds`: control socket, log pipe, /tmp, and the cgroups to join, in this order. Never returns."""
+    control = None
+    try:
+        # Descriptors move to the bottom so that everything above can be closed at once.
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
+        os.dup2(kept[0], CONTROL_FD, False)
+        os.dup2(kept[1], LOG_FD, False)
+        syscalls.close_all_but([CONTROL_FD, LOG_FD, *kept[2:]])
+        control = socket.socket(fileno=CONTROL_FD)
+        control.setblocking(True)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.fchown(LOG_FD, uid, uid)
+        socket.sethostname("169-254-100-1")
+        bring_loopback_up()
+        make_file_system(kept[2], uid)
+        os.close(kept[2])
+        syscalls.drop_bounding_set()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(RUNTIME_API)
+            listener.listen(64)
+            sandbox = Sandbox(control, kept[3:], uid, run_python)
+            connection = sandbox.start_runtime()
+            messages.send(control, {"event": "stem"}, [connection.fileno(), listener.fileno()])
+            connection.close()
+        sandbox.serve()
+    except BaseException as error:
+        # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.
+        if control is not None:
+            try:
+                messages.send(control, {"event": "failed", "reason": "{}: {}".format(type(error).__name__, error)})
+            except OSError:
+                pass
+    finally:
+        os._exit(0)

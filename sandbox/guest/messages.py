@@ -1,0 +1,47 @@
+"""JSON messages with descriptors over a SOCK_SEQPACKET pair: between spawner, zygotes and inits.
+
+A message is one packet, so there is no framing to get wrong. `socket.recv_fds` exists only since Python 3.9.
+"""
+
+import array
+import json
+import os
+import socket
+
+MAX_MESSAGE_BYTES = 160 * 1024  # below the default send buffer, in which a whole packet must fit
+MAX_DESCRIPTORS = 16
+
+
+def send(sock, message, fds=()):
+    # type: (socket.socket, dict[str, object], tuple[int, ...] | list[int]) -> None
+    """Raises OSError; BlockingIOError when `sock` is non-blocking and full."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([json.dumps(message, separators=(",", ":")).encode()], ancillary)
+
+
+def receive(sock):
+    # type: (socket.socket) -> tuple[dict[str, object] | None, list[int]]
+    """(message, its descriptors, close-on-exec); (None, []) when the peer is gone. Raises BlockingIOError, ValueError."""
+    size = array.array("i").itemsize
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(
+            MAX_MESSAGE_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionResetError:
+        return None, []
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % size])
+    if not data:
+        return None, []
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("message truncated")
+    message = json.loads(data.decode())
+    if not isinstance(message, dict):
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("message is not an object")
+    return message, list(fds)

@@ -1,0 +1,83 @@
+"""A warm interpreter that is never a function itself: each sandbox begins as a copy of it, by one clone(2) call.
+
+It is started once per runtime, inside the root that the sandboxes will have (`native/rootfs.py` made it and exec'ed this), with
+an empty environment plus AWS's LD_LIBRARY_PATH, and single-threaded. What a cold start must not wait for is done here: the
+interpreter is up, the runtime client is imported, the filter program is assembled, garbage is collected and frozen so that
+copies share their pages.
+
+CLONE_PARENT makes the spawner, not the zygote, the parent of each init: sandboxes outlive their zygote, and the spawner reaps them.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+import typing
+
+from . import init, messages, syscalls
+
+NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_PARENT
+)
+#: All directories that LD_LIBRARY_PATH and PATH name on AWS exist in the root, so that a library found there later counts.
+CONTROL_FD = 3
+
+
+def write_passwd(uid):
+    # type: (int) -> None
+    """The sandbox's user by its name on AWS; each sandbox has another uid outside, and sees only its own line."""
+    path = "/etc/users/{}".format(uid)
+    if os.path.exists(path):
+        return
+    lines = ["root:x:0:0:root:/root:/sbin/nologin", "nobody:x:65534:65534:nobody:/:/sbin/nologin"]
+    lines.append("sbx_user1051:x:{0}:{0}::/home/sbx_user1051:/sbin/nologin".format(uid))
+    with open(path + ".new", "w", encoding="ascii") as file:
+        file.write("\n".join(lines) + "\n")
+    os.rename(path + ".new", path)
+
+
+def serve(control, run_python):
+    # type: (socket.socket, typing.Callable[[int], object]) -> None
+    """One message, one sandbox; until the spawner goes."""
+    while True:
+        message, fds = messages.receive(control)
+        if message is None:
+            return
+        uid = message["uid"]
+        assert isinstance(uid, int)
+        reply = {"id": message["id"]}  # type: dict[str, object]
+        try:
+            write_passwd(uid)
+            pid = syscalls.clone_process(NAMESPACES)
+            if pid == 0:
+                init.main(fds, uid, run_python)
+            reply["pid"] = pid
+        except OSError as error:
+            reply["error"] = str(error)
+        for fd in fds:
+            os.close(fd)
+        messages.send(control, reply)
+
+
+def main():
+    # type: () -> None
+    import encodings.idna  # noqa: F401  loaded lazily by sockets; preloaded like the rest
+    import lambent_bootstrap
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    control = socket.socket(fileno=CONTROL_FD)
+    control.setblocking(True)
+    bare = set(sys.builtin_module_names)
+    preloaded = sorted(name for name in sys.modules if "." not in name and name not in bare)
+    gc.collect()
+    gc.freeze()
+    messages.send(control, {"ready": sys.version.split()[0], "preloaded": preloaded})
+    serve(control, lambent_bootstrap.main)

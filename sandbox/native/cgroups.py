@@ -1,0 +1,263 @@
+"""Control groups on v2, v1 and hybrid hosts, behind one small set of files per sandbox.
+
+Every sandbox has a directory of its own in each hierarchy that matters: memory and pids to limit it, and one that can freeze.
+All lie below ``lambent-<owner>/sandboxes``, whose cpu weight is that of one ordinary group however many sandboxes run, so that
+gateway and spawner, which are outside, keep their share; zygotes and inits lie in ``lambent-<owner>/zygotes``. The name is also
+the label by which a later start finds what a crash left behind (`leftovers.py`).
+
+On a hybrid host the controllers are under v1 while freeze and kill are under ``unified``. On v2 all is one directory. Where
+systemd delegated a subtree to us we stay in it; else the directory is made at the top, as container engines do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import time
+from pathlib import Path
+
+V1_CONTROLLERS = ("memory", "pids", "cpu", "freezer")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hierarchies:
+    """Where this host has what: a mount point each, None where it has none."""
+
+    v2: Path | None  #: cgroup2, alone or beside v1
+    v2_controllers: frozenset[str]
+    v1: dict[str, Path]  #: by controller
+
+    @property
+    def mode(self) -> str:
+        return ("hybrid" if self.v1 else "v2") if self.v2 else ("v1" if self.v1 else "none")
+
+    def of(self, controller: str) -> Path | None:
+        """The hierarchy that has this controller; `freezer` and `kill` are built into v2."""
+        if controller in self.v1 and not (controller == "freezer" and self.v2):
+            return self.v1[controller]
+        if self.v2 and (controller in self.v2_controllers or controller == "freezer"):
+            return self.v2
+        return None
+
+
+def find_hierarchies(mountinfo: str | None = None) -> Hierarchies:
+    """Read from /proc/self/mountinfo (or its given text)."""
+    text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    v1: dict[str, Path] = {}
+    v2: Path | None = None
+    controllers: frozenset[str] = frozenset()
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        mount_point = Path(before.split()[4])
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2":
+            v2 = mount_point
+            with contextlib.suppress(OSError):
+                controllers = frozenset((mount_point / "cgroup.controllers").read_text().split())
+        elif kind == "cgroup":
+            for name in V1_CONTROLLERS:
+                if name in options.split(" ")[-1].split(","):
+                    v1[name] = mount_point
+    return Hierarchies(v2, controllers, v1)
+
+
+def _delegated(v2: Path) -> Path | None:
+    """Our own v2 group where systemd said that it is ours (Delegate=yes)."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            own = v2 / line[3:].lstrip("/")
+            for name in ("user.delegate", "trusted.delegate"):
+                with contextlib.suppress(OSError):
+                    if os.getxattr(own, name) == b"1":
+                        return own.parent if own.name == "main" else own
+    return None
+
+
+def write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+@dataclasses.dataclass(slots=True)
+class Group:
+    """One sandbox's directories. Descriptors are opened once and passed on; paths stay for limits and removal."""
+
+    directories: dict[Path, Path]  #: hierarchy → directory
+    memory: Path | None
+    memory_v2: bool
+    freezer: Path
+
+    def join_fds(self, also: list[Path]) -> list[int]:
+        """Descriptors to which a process writes ``0`` to join, as init's child does before it loses its rights.
+
+        The kernel judges such a write by who opened the file, so an unprivileged process can be handed the door.
+        """
+        return [os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in [*self.directories.values(), *also]]
+
+    def limit_memory(self, limit_bytes: int) -> None:
+        """No swap: what the kernel refuses because it has no swap accounting, or no swap, is left."""
+        if self.memory is None:
+            return
+        if self.memory_v2:
+            write(self.memory / "memory.max", str(limit_bytes))
+            with contextlib.suppress(OSError):
+                write(self.memory / "memory.swap.max", "0")
+            with contextlib.suppress(OSError):
+                write(self.memory / "memory.peak", "0")  # can be written since Linux 6.12
+            return
+        write(self.memory / "memory.limit_in_bytes", str(limit_bytes))
+        with contextlib.suppress(OSError):
+            write(self.memory / "memory.memsw.limit_in_bytes", str(limit_bytes))
+        with contextlib.suppress(OSError):
+            write(self.memory / "memory.swappiness", "0")
+        write(self.memory / "memory.max_usage_in_bytes", "0")
+
+    def memory_fds(self) -> tuple[int, int] | None:
+        """(used now, highest so far) to `pread`; None where memory is not counted."""
+        if self.memory is None:
+            return None
+        names = ("memory.current", "memory.peak") if self.memory_v2 else ("memory.usage_in_bytes", "memory.max_usage_in_bytes")
+        if not (self.memory / names[1]).exists():
+            names = (names[0], names[0])  # memory.peak came with Linux 5.19
+        first, second = (os.open(self.memory / name, os.O_RDONLY | os.O_CLOEXEC) for name in names)
+        return first, second
+
+    def oom_kills(self) -> int:
+        if self.memory is None:
+            return 0
+        with contextlib.suppress(OSError):
+            for line in (self.memory / ("memory.events" if self.memory_v2 else "memory.oom_control")).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return 0
+
+    def freeze_fd(self) -> int:
+        name = "cgroup.freeze" if (self.freezer / "cgroup.freeze").exists() else "freezer.state"
+        return os.open(self.freezer / name, os.O_WRONLY | os.O_CLOEXEC)
+
+    @property
+    def freezer_words(self) -> tuple[str, str]:
+        """What to write to `freeze_fd`: (freeze, thaw)."""
+        return ("1", "0") if (self.freezer / "cgroup.freeze").exists() else ("FROZEN", "THAWED")
+
+    def thaw_after_kill(self) -> None:
+        """Under v2 a frozen process dies of SIGKILL as it is; under v1 the signal stays pending until the thaw."""
+        if not (self.freezer / "cgroup.freeze").exists():
+            with contextlib.suppress(OSError):
+                write(self.freezer / "freezer.state", "THAWED")
+
+    def remove(self) -> None:
+        """When its processes are dead. A group stays busy for a moment after the last one was reaped."""
+        for directory in self.directories.values():
+            remove_directory(directory)
+
+
+def remove_directory(directory: Path, patience_s: float = 5.0) -> None:
+    """rmdir, again while the kernel is not done with the group. Raises OSError when it never is."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+
+
+class Cgroups:
+    """Makes and removes the groups of one owner. Raises OSError when the host does not let us."""
+
+    def __init__(self, owner: str, hierarchies: Hierarchies | None = None) -> None:
+        self.hierarchies = hierarchies or find_hierarchies()
+        found = {name: self.hierarchies.of(name) for name in ("memory", "pids", "cpu", "freezer")}
+        if found["freezer"] is None:
+            raise OSError(errno.ENODEV, "no cgroup hierarchy that can freeze: neither cgroup2 nor the v1 freezer is mounted")
+        self._name = f"lambent-{owner}"
+        self._base: dict[Path, Path] = {}
+        for mount_point in dict.fromkeys(path for path in found.values() if path is not None):
+            top = (_delegated(mount_point) if mount_point == self.hierarchies.v2 else None) or mount_point
+            self._base[mount_point] = top / self._name
+        self._memory, self._pids, self._cpu, self._freezer = (found[n] for n in ("memory", "pids", "cpu", "freezer"))
+
+    @property
+    def bases(self) -> list[Path]:
+        """Our directory in each hierarchy in use."""
+        return list(self._base.values())
+
+    def prepare(self) -> None:
+        """Make the parents. Idempotent."""
+        v2 = self.hierarchies.v2
+        for mount_point, base in self._base.items():
+            if mount_point == v2:
+                self._enable(base)
+            for name in ("sandboxes", "zygotes"):
+                (base / name).mkdir(parents=True, exist_ok=True)
+            if mount_point == v2:
+                self._enable(base / "sandboxes" / "any")
+        if self._cpu is not None:
+            parent = self._base[self._cpu] / "sandboxes"
+            with contextlib.suppress(OSError):
+                if self._cpu == v2:
+                    write(parent / "cpu.weight", "100")
+                else:
+                    write(parent / "cpu.shares", "1024")
+
+    def _enable(self, directory: Path) -> None:
+        """Give `directory`'s parents the controllers that we use, from the top down; v2 hands them on level by level."""
+        v2 = self.hierarchies.v2
+        wanted = self.hierarchies.v2_controllers & {"memory", "pids", "cpu"}
+        if v2 is None or not wanted:
+            return
+        top = _delegated(v2) or v2
+        if top != v2:  # a group with children that have controllers may have no processes of its own
+            main = top / "main"
+            main.mkdir(exist_ok=True)
+            for pid in (top / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    write(main / "cgroup.procs", pid)
+        for parent in reversed(directory.parents):
+            if parent == top or top in parent.parents:
+                parent.mkdir(exist_ok=True)
+                write(parent / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
+
+    def zygote_joins(self) -> list[Path]:
+        """Where a zygote goes, so that it and its inits can be found by their owner."""
+        return [self._base[self._freezer] / "zygotes"] if self._freezer else []
+
+    def cpu_joins(self) -> list[Path]:
+        """The group that shares out processor time, where it is not one of the sandbox's own directories."""
+        if self._cpu is None or self._cpu in (self._memory, self._pids, self._freezer):
+            return []
+        return [self._base[self._cpu] / "sandboxes"]
+
+    def create(self, name: str, pids_max: int) -> Group:
+        """Directories for one sandbox. On failure nothing is left."""
+        directories: dict[Path, Path] = {}
+        try:
+            for mount_point in (self._memory, self._pids, self._freezer):
+                if mount_point is not None and mount_point not in directories:
+                    directory = self._base[mount_point] / "sandboxes" / name
+                    directory.mkdir()
+                    directories[mount_point] = directory
+            if self._pids is not None:
+                write(directories[self._pids] / "pids.max", str(pids_max))
+        except OSError:
+            for directory in directories.values():
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+            raise
+        assert self._freezer is not None
+        return Group(
+            directories=directories,
+            memory=directories[self._memory] if self._memory else None,
+            memory_v2=self._memory == self.hierarchies.v2,
+            freezer=directories[self._freezer],
+        )

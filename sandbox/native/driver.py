@@ -1,0 +1,296 @@
+"""The native driver, gateway side: asks the spawner, and does by itself what must not cost a message.
+
+The hot path needs no spawner: freezing is a write to a descriptor that came with the sandbox, memory is a `pread` of another.
+When the spawner's end of the socket closes, all sandboxes are gone with it (their inits end when their control sockets close);
+this side says so to their owners, and connects again as soon as the supervisor has another spawner up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import platform
+import socket
+from collections.abc import Callable, Mapping
+
+from sandbox.driver import ExitStatus, Support
+from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
+from sandbox.native import plan
+from sandbox.native.channel import Channel, Message
+from sandbox.spec import Architecture, FunctionSpec, StemKey
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 30.0
+RECONNECT_S = 0.02
+HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}.get(platform.machine())
+
+
+@functools.lru_cache(maxsize=4096)
+def _top_level(code_path: str) -> tuple[str, ...]:
+    """Names at the top of a package; packages never change, so one look is enough."""
+    return tuple(os.listdir(code_path))
+
+
+class NativeHandle:
+    """One sandbox; see `sandbox.driver` for the contract."""
+
+    runtime_api = "127.0.0.1:9001"
+
+    def __init__(self, driver: NativeDriver, name: str, runtime: str, reply: Message, fds: list[int]) -> None:
+        self.id = name
+        self.on_exit: Callable[[ExitStatus], None] = _ignore
+        self.on_gone: Callable[[str], None] = _ignore
+        self._driver = driver
+        self._runtime = runtime
+        self._interpreter = str(reply["interpreter"])
+        preloaded = reply["preloaded"]
+        assert isinstance(preloaded, list)
+        self._preloaded = preloaded
+        self._frozen_word = str(reply["frozen"]).encode()
+        self._thawed_word = str(reply["thawed"]).encode()
+        self.connection: socket.socket | None = _socket(fds[0])
+        self.listener = _socket(fds[1])
+        self.log_fd, self._freeze_fd = fds[2], fds[3]
+        self._memory_fd, self._peak_fd = (fds[4], fds[5]) if reply["memory"] else (-1, -1)
+        self._frozen = False
+        self._alive = True
+        self._stopped: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped else "dead" if not self._alive else "frozen" if self._frozen else "running"
+        return f"<NativeHandle {self.id} {self._runtime} {state}>"
+
+    async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
+        self._check()
+        await self._driver.request(
+            {
+                "op": "specialise",
+                "id": self.id,
+                "code": os.path.relpath(spec.code_path, self._driver.code_dir),
+                "environment": dict(environment),
+                "python": plan.choose(spec.runtime, spec.environment, _top_level(spec.code_path), self._preloaded),
+                "interpreter": self._interpreter,
+                "memory_mb": spec.memory_mb,
+                "tmp_mb": spec.tmp_mb,
+            }
+        )
+
+    async def reset(self) -> None:
+        self._check()
+        self.thaw()
+        _, fds = await self._driver.request({"op": "reset", "id": self.id})
+        if self._stopped:
+            os.close(fds[0])
+            raise SandboxGone
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = _socket(fds[0])
+
+    def freeze(self) -> None:
+        if self._alive and not self._frozen:
+            os.write(self._freeze_fd, self._frozen_word)
+            self._frozen = True
+
+    def thaw(self) -> None:
+        if self._alive and self._frozen:
+            os.write(self._freeze_fd, self._thawed_word)
+            self._frozen = False
+
+    def memory_bytes(self) -> int:
+        return int(os.pread(self._memory_fd, 32, 0)) if self._alive and self._memory_fd >= 0 else 0
+
+    def memory_peak_bytes(self) -> int:
+        return int(os.pread(self._peak_fd, 32, 0)) if self._alive and self._peak_fd >= 0 else 0
+
+    async def stop(self) -> None:
+        if self._stopped is None:
+            self._alive = False
+            self.on_exit = self.on_gone = _ignore
+            self._stopped = asyncio.get_running_loop().create_task(self._stop(), name=f"stop {self.id}")
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> None:
+        # The spawner kills before anything here is closed: what is still running must not see its connections break first.
+        with contextlib.suppress(SandboxError):
+            await self._driver.request({"op": "stop", "id": self.id})
+        self._driver.forget(self)
+        self.listener.close()
+        if self.connection is not None:
+            self.connection.close()
+        for fd in (self.log_fd, self._freeze_fd, self._memory_fd, self._peak_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def exited(self, message: Message) -> None:
+        code, number, launch_error = message.get("code"), message.get("signal"), message.get("launch_error")
+        self.on_exit(
+            ExitStatus(
+                code=code if isinstance(code, int) else None,
+                signal=number if isinstance(number, int) else None,
+                oom=message.get("oom") is True,
+                launch_error=launch_error if isinstance(launch_error, str) else None,
+            )
+        )
+
+    def gone(self, reason: str) -> None:
+        if self._alive:
+            self._alive = False
+            self.on_gone(reason)
+
+    def _check(self) -> None:
+        if not self._alive:
+            raise SandboxGone
+
+
+class NativeDriver:
+    """Talks to the spawner that listens at `socket_path`; `code_dir` is the code store that both know."""
+
+    name = "native"
+    isolation = "namespaces (pid, mount, net, ipc, uts), own uid, cgroup limits, seccomp, no capabilities; network: none"
+
+    def __init__(self, socket_path: str, code_dir: str) -> None:
+        self.code_dir = code_dir
+        self._socket_path = socket_path
+        self._support: dict[str, Support] = {}
+        self._channel: Channel | None = None
+        self._connected = asyncio.Event()
+        self._requests: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
+        self._numbers = itertools.count()
+        self._names = itertools.count()
+        self._handles: dict[str, NativeHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def start(self) -> None:
+        """Raises DriverUnavailable when no spawner answers within 30 s."""
+        self._reconnect()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._connected.wait()
+        except TimeoutError:
+            raise DriverUnavailable(f"no spawner answers at {self._socket_path}") from None
+
+    def support(self, key: StemKey) -> Support:
+        if key.architecture is not HOST_ARCHITECTURE:
+            return Support(False, f"this host is {HOST_ARCHITECTURE}; {key.architecture} functions need emulation, not there yet")
+        missing = Support(False, f"the native driver has no runtime {key.runtime}")
+        return self._support.get(key.runtime, missing)
+
+    async def create(self, key: StemKey) -> NativeHandle:
+        """Raises RuntimeUnavailable, DriverUnavailable, SandboxError."""
+        support = self.support(key)
+        if not support.available:
+            raise RuntimeUnavailable(support.detail)
+        name = f"{os.getpid():x}-{next(self._names):x}"
+        making = asyncio.get_running_loop().create_task(self._create(name, key.runtime), name=f"create {name}")
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            self._own(self._undo(making), f"undo {name}")
+            raise
+
+    async def _create(self, name: str, runtime: str) -> NativeHandle:
+        reply, fds = await self.request({"op": "create", "id": name, "runtime": runtime})
+        handle = self._handles[name] = NativeHandle(self, name, runtime, reply, fds)
+        return handle
+
+    async def _undo(self, making: asyncio.Task[NativeHandle]) -> None:
+        with contextlib.suppress(SandboxError):
+            await (await making).stop()
+
+    async def request(self, message: Message) -> tuple[Message, list[int]]:
+        """The spawner's answer. Raises DriverUnavailable when it is not there or goes meanwhile, SandboxError when it can't."""
+        if self._channel is None or self._channel.closed:
+            raise DriverUnavailable("the spawner is restarting")
+        number = next(self._numbers)
+        future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
+        self._requests[number] = future
+        self._channel.send({"n": number, **message})
+        reply, fds = await future
+        if "refused" in reply:
+            raise SandboxError(f"the spawner refused: {reply['refused']}")
+        if "error" in reply:
+            raise DriverUnavailable(f"the spawner could not: {reply['error']}")
+        return reply, fds
+
+    def forget(self, handle: NativeHandle) -> None:
+        self._handles.pop(handle.id, None)
+
+    def _on_message(self, message: Message, fds: list[int]) -> None:
+        number = message.get("n")
+        if isinstance(number, int):
+            future = self._requests.pop(number, None)
+            if future is not None and not future.done():
+                future.set_result((message, fds))
+                return
+        for fd in fds:
+            os.close(fd)
+        handle = self._handles.get(str(message.get("id")))
+        match message.get("event"):
+            case "hello":
+                support = message["support"]
+                assert isinstance(support, dict)
+                self._support = {runtime: Support(*pair) for runtime, pair in support.items()}
+                self._connected.set()
+            case "exit" if handle is not None:
+                handle.exited(message)
+            case "gone" if handle is not None:
+                handle.gone(str(message.get("reason")))
+
+    def _on_closed(self) -> None:
+        self._connected.clear()
+        requests, self._requests = self._requests, {}
+        for future in requests.values():
+            if not future.done():
+                future.set_exception(DriverUnavailable("the spawner ended"))
+        if self._closing:
+            return
+        log.error("the spawner ended; its %d sandboxes with it", len(self._handles))
+        for handle in list(self._handles.values()):
+            handle.gone("the spawner ended")
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        self._own(self._connect(), "connect to the spawner")
+
+    async def _connect(self) -> None:
+        """The socket outlives the spawner, so a connection waits in its backlog until there is another spawner to take it."""
+        while not self._closing:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock.setblocking(False)
+            try:
+                sock.connect(self._socket_path)
+            except OSError:
+                sock.close()
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            self._channel = Channel(sock, self._on_message, self._on_closed)
+            return
+
+    def _own(self, coroutine: object, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        self._closing = True
+        await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.close()
+
+
+def _socket(fd: int) -> socket.socket:
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens yet, or any more."""

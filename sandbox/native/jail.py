@@ -1,0 +1,113 @@
+"""One sandbox as the spawner holds it: the pid, the cgroups, the control socket of its init, and the way to its end.
+
+Nothing here decides; the gateway does. The order at the end matters: kill while still frozen, so that nothing runs again;
+thaw, which a v1 freezer needs for the kill to arrive; reap; then remove what had only waited for the processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from sandbox.native.cgroups import Group
+from sandbox.native.channel import Channel, Message
+
+STEM_S = 10.0
+_SEND_ONLY = ("code", "signal", "launch_error")
+
+
+class Jail:
+    """`on_exit(status)` for each runtime that ends, `on_gone(reason)` once when init ended unasked; neither after `stop`."""
+
+    def __init__(
+        self,
+        name: str,
+        uid: int,
+        group: Group,
+        control: socket.socket,
+        on_exit: Callable[[Message], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.group = group
+        self.specialised = False
+        self._on_exit = on_exit
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._stem: asyncio.Future[list[int]] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._channel = Channel(control, self._on_message, self._on_closed)
+        self._pidfd: int | None = None
+        self._reason = "its init ended"
+        self._oom_kills = 0
+        self._stopping = False
+
+    def adopt(self, pid: int) -> None:
+        """The spawner is the parent of init, by CLONE_PARENT, so the pid cannot have been used again."""
+        self._pidfd = os.pidfd_open(pid)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    async def stem(self) -> list[int]:
+        """The descriptors that init made: the runtime's connection, and the listener the first time. Raises OSError."""
+        async with asyncio.timeout(STEM_S):
+            return await asyncio.shield(self._stem)
+
+    def specialise(self, message: Message, fds: list[int]) -> None:
+        """Raises BrokenPipeError when the sandbox is gone; closes `fds`."""
+        self.specialised = True
+        self._oom_kills = self.group.oom_kills()
+        self._channel.send(message, fds)
+
+    async def reset(self) -> int:
+        """Raises OSError. Gives the new runtime's connection."""
+        self._stem = self._loop.create_future()
+        self._channel.send({"op": "reset"})
+        (connection,) = await self.stem()
+        return connection
+
+    def _on_message(self, message: Message, fds: list[int]) -> None:
+        if message["event"] == "stem" and not self._stem.done():
+            self._stem.set_result(fds)
+            return
+        for fd in fds:
+            os.close(fd)
+        if message["event"] == "exit" and not self._stopping:
+            status: Message = {key: message[key] for key in _SEND_ONLY if message.get(key) is not None}
+            status["oom"] = self.group.oom_kills() > self._oom_kills
+            self._on_exit(status)
+        elif message["event"] == "failed":
+            self._reason = str(message["reason"])
+
+    def _on_closed(self) -> None:
+        if not self._stem.done():
+            self._stem.set_exception(OSError(self._reason))
+            self._stem.exception()
+
+    def _reap(self) -> None:
+        assert self._pidfd is not None
+        self._loop.remove_reader(self._pidfd)
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        os.close(self._pidfd)
+        self._pidfd = None
+        self._ended.set_result(None)
+        self._on_closed()
+        if not self._stopping:
+            self._on_gone(self._reason)
+
+    async def stop(self) -> None:
+        """Kill whatever is left and wait for its end; then remove the cgroups. Idempotent."""
+        if not self._stopping:
+            self._stopping = True
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                self.group.thaw_after_kill()
+            elif not self._ended.done():  # never born
+                self._ended.set_result(None)
+            self._channel.close()
+            self._on_closed()
+        await asyncio.shield(self._ended)
+        await self._loop.run_in_executor(None, self.group.remove)

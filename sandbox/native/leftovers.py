@@ -1,0 +1,65 @@
+"""What a crash left behind, found by its owner's label and removed.
+
+Mounts, network namespaces, loop devices and image files need no finding: they have no name, and go with the last process or
+descriptor that holds them. What has a name is the cgroups, and through them every process that was ever ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from sandbox.native.cgroups import Cgroups, remove_directory, write
+
+
+def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
+    """Kill every process in the cgroups of `owner` and remove those; says what it found, for the log. Blocks.
+
+    Processes that fork while they are killed are killed again until none is left. Raises OSError when something will not go
+    within `patience_s`.
+    """
+    found: list[str] = []
+    deadline = time.monotonic() + patience_s
+    try:
+        bases = Cgroups(owner).bases
+    except OSError:
+        return found
+    for base in bases:
+        groups = [directory for directory in _below(base) if directory.exists()]
+        while pids := _kill(groups):
+            found.extend(f"process {pid}" for pid in sorted(pids) if f"process {pid}" not in found)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"processes {sorted(pids)} in {base} do not end")
+            time.sleep(0.005)
+    for base in bases:
+        for directory in _below(base):
+            if directory.exists():
+                found.append(str(directory))
+                remove_directory(directory)
+    return found
+
+
+def _below(base: Path) -> list[Path]:
+    """`base` and all groups below it, children first."""
+    return [Path(directory) for directory, _, _ in os.walk(base, topdown=False)]
+
+
+def _kill(groups: list[Path]) -> set[int]:
+    """Kill first, thaw after, so that nothing that was frozen runs again."""
+    pids: set[int] = set()
+    for group in groups:
+        with contextlib.suppress(OSError):
+            pids.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
+        with contextlib.suppress(OSError):
+            write(group / "cgroup.kill", "1")
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for group in groups:
+        for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with contextlib.suppress(OSError):
+                write(group / name, text)
+    return pids

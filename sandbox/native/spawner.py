@@ -1,0 +1,339 @@
+"""The one privileged process: makes and ends sandboxes on the gateway's word, and believes none of it.
+
+It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
+
+    {"n", "op": "create", "id", "runtime"}                                → descriptors: connection, listener, log, freezer, memory…
+    {"n", "op": "specialise", "id", "code", "environment", "python", …}   → {}
+    {"n", "op": "reset", "id"}                                            → descriptor: connection
+    {"n", "op": "stop", "id"}                                             → {}
+    and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
+
+Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
+symlink in it, limits must be in their range. Freezing is not a message: the freezer's descriptor goes to the gateway.
+When the gateway goes, so do its sandboxes. What takes longer than a moment (file systems, removal) is done in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from sandbox.guest import syscalls
+from sandbox.native import leftovers, probe
+from sandbox.native.cgroups import Cgroups
+from sandbox.native.channel import Channel, Message
+from sandbox.native.jail import Jail
+from sandbox.native.volumes import Volumes
+from sandbox.native.zygotes import Zygotes
+
+log = logging.getLogger("lambent.spawner")
+
+PIDS_MAX = 1024
+DEFAULT_TMP_MB = 512
+_ID = re.compile(r"[a-z0-9-]{1,40}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the supervisor says on the command line, as JSON."""
+
+    listen_fd: int  #: listening SOCK_SEQPACKET unix socket
+    owner: str  #: label of this installation's cgroups; lower-case letters, digits and dashes
+    code_dir: str  #: the code store; nothing outside is ever mounted
+    volume_dir: str  #: on disk, for the images behind /tmp; only root may write there
+    run_dir: str  #: for mount points; only root may write there
+    uid_base: int  #: the inits' uid; sandboxes have those above it
+    max_sandboxes: int
+    spare_volumes: int = 8
+    resolv_conf: str = "# no network\n"
+
+
+class Refused(Exception):
+    """The request is not one that this spawner grants."""
+
+
+class Spawner:
+    """State: the free user ids, the jails by id, and the gateway's channel."""
+
+    def __init__(self, config: Config, trees: dict[str, tuple[str, str]], hello: Message) -> None:
+        self._config = config
+        self._hello = hello
+        self._cgroups = Cgroups(config.owner)
+        self._volumes = Volumes(Path(config.volume_dir))
+        self._spares: list[int] = []
+        self._filling = 0
+        staging = Path(config.run_dir) / "root"
+        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._zygotes = Zygotes(staging, config.resolv_conf, self._cgroups, trees)
+        self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
+        self._jails: dict[str, Jail] = {}
+        self._gateway: Channel | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Raises OSError when this host does not let us make what every sandbox needs."""
+        self._cgroups.prepare()
+        self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
+        self._refill()
+
+    def serve(self, sock: socket.socket) -> None:
+        """A gateway connected. One at a time: an earlier one's sandboxes are ended first."""
+        if self._gateway is not None:
+            self._gateway.close()
+            self._gateway_gone()
+        self._gateway = Channel(sock, self._on_request, self._gateway_gone)
+        self._gateway.send({"event": "hello", **self._hello})
+
+    def _gateway_gone(self) -> None:
+        log.info("the gateway disconnected; ending its %d sandboxes", len(self._jails))
+        self._gateway = None
+        for name in list(self._jails):
+            self._spawn(self._end(name), f"end {name}")
+
+    def _spawn(self, coroutine: object, name: str) -> None:
+        task = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_request(self, message: Message, fds: list[int]) -> None:
+        for fd in fds:  # the gateway has none to give
+            os.close(fd)
+        self._spawn(self._answer(message), str(message.get("op")))
+
+    async def _answer(self, message: Message) -> None:
+        gateway = self._gateway
+        reply: Message = {"n": message.get("n")}
+        out: list[int] = []
+        try:
+            name = _checked_id(message.get("id"))
+            match message.get("op"):
+                case "create":
+                    out = await self._create(name, str(message.get("runtime")), reply)
+                case "specialise":
+                    await self._specialise(self._jail(name), message)
+                case "reset":
+                    out = [await self._jail(name).reset()]
+                case "stop":
+                    await self._end(name)
+                case other:
+                    raise Refused(f"no such operation: {other!r}")
+        except Refused as error:
+            reply["refused"] = str(error)
+        except (OSError, TimeoutError) as error:
+            reply["error"] = str(error) or type(error).__name__
+        except Exception as error:
+            log.exception("%s failed", message.get("op"))
+            reply["error"] = f"{type(error).__name__}: {error}"
+        if gateway is not None and gateway is self._gateway and not gateway.closed:
+            gateway.send(reply, out)
+        else:
+            for fd in out:
+                os.close(fd)
+
+    def _jail(self, name: str) -> Jail:
+        try:
+            return self._jails[name]
+        except KeyError:
+            raise Refused(f"no sandbox {name}") from None
+
+    async def _create(self, name: str, runtime: str, reply: Message) -> list[int]:
+        """See `guest.init` for what happens inside meanwhile. On failure nothing is left."""
+        if name in self._jails:
+            raise Refused(f"there is a sandbox {name} already")
+        if not self._uids:
+            raise Refused(f"no more than {self._config.max_sandboxes} sandboxes at once (max_sandboxes)")
+        uid = self._uids.pop()
+        out: list[int] = []
+        try:
+            jail, out = await self._make(name, runtime, uid, reply)
+        except BaseException:
+            if name in self._jails:
+                await self._end(name)
+            else:
+                self._uids.append(uid)
+            raise
+        memory = jail.group.memory_fds()
+        reply["memory"] = memory is not None
+        reply["frozen"], reply["thawed"] = jail.group.freezer_words
+        return [*out, jail.group.freeze_fd(), *(memory or ())]
+
+    async def _make(self, name: str, runtime: str, uid: int, reply: Message) -> tuple[Jail, list[int]]:
+        try:
+            zygote = await self._zygotes.get(runtime)
+        except KeyError:
+            raise Refused(f"this host has no runtime {runtime!r}") from None
+        reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
+        volume = await self._take_volume()
+        try:
+            group = self._cgroups.create(name, PIDS_MAX)
+        except OSError:
+            os.close(volume)
+            raise
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        log_r, log_w = os.pipe2(os.O_CLOEXEC)
+        fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
+
+        def on_exit(status: Message) -> None:
+            self._tell({"event": "exit", "id": name, **status})
+
+        def on_gone(reason: str) -> None:
+            self._tell({"event": "gone", "id": name, "reason": reason})
+            self._spawn(self._end(name), f"end {name}")
+
+        jail = self._jails[name] = Jail(name, uid, group, here, on_exit, on_gone)
+        try:
+            joins = group.join_fds(self._cgroups.cpu_joins())
+            jail.adopt(await zygote.fork(name, uid, [there.detach(), log_w, volume, *joins]))
+            return jail, [*(await jail.stem()), log_r]
+        except BaseException:
+            os.close(log_r)
+            raise
+
+    async def _specialise(self, jail: Jail, message: Message) -> None:
+        environment, python = message.get("environment"), message.get("python")
+        memory_mb, tmp_mb = message.get("memory_mb"), message.get("tmp_mb")
+        if not isinstance(environment, dict) or not all(isinstance(v, str) and "\0" not in v for v in environment.values()):
+            raise Refused("the environment is not one of strings")
+        if python not in ("fork", "exec", "none"):
+            raise Refused(f"python: {python!r}")
+        if not isinstance(memory_mb, int) or not 32 <= memory_mb <= 32768:
+            raise Refused(f"memory_mb: {memory_mb!r}")
+        if not isinstance(tmp_mb, int) or not 16 <= tmp_mb <= 32768:
+            raise Refused(f"tmp_mb: {tmp_mb!r}")
+        mounts: list[str] = []
+        fds: list[int] = []
+        if not jail.specialised:
+            mounts, fds = ["/var/task"], [self._code_tree(str(message.get("code")))]
+            if tmp_mb != DEFAULT_TMP_MB:
+                mounts.append("/tmp")
+                fds.append(await self._loop.run_in_executor(None, self._volumes.create, tmp_mb))
+            jail.group.limit_memory(memory_mb << 20)
+        jail.specialise(
+            {
+                "op": "specialise",
+                "mounts": mounts,
+                "environment": environment,
+                "python": python,
+                "interpreter": str(message.get("interpreter")),
+                "init_uid": self._config.uid_base,
+            },
+            fds,
+        )
+
+    def _code_tree(self, path: str) -> int:
+        """A read-only mount of one directory of the code store, wherever the gateway would like it to point."""
+        try:
+            directory = syscalls.open_beneath(self._code_fd, path)
+        except OSError as error:
+            raise Refused(f"code {path!r}: {error}") from None
+        try:
+            tree = syscalls.open_tree(directory)
+        finally:
+            os.close(directory)
+        syscalls.mount_setattr(
+            tree, "", syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        )
+        return tree
+
+    def _tell(self, message: Message) -> None:
+        if self._gateway is not None and not self._gateway.closed:
+            self._gateway.send(message)
+
+    async def _end(self, name: str) -> None:
+        """Harmless for a sandbox that is not there. Its user id is free again only when nothing runs under it."""
+        jail = self._jails.get(name)
+        if jail is None:
+            return
+        await jail.stop()
+        if self._jails.pop(name, None) is not None:
+            self._uids.append(jail.uid)
+
+    async def _take_volume(self) -> int:
+        """A spare one, or one made now when a burst has used them up; the executor's threads bound how many are made at once."""
+        if self._spares:
+            volume = self._spares.pop()
+        else:
+            volume = await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB)
+        self._refill()
+        return volume
+
+    def _refill(self) -> None:
+        while len(self._spares) + self._filling < self._config.spare_volumes:
+            self._filling += 1
+            self._spawn(self._make_spare(), "spare volume")
+
+    async def _make_spare(self) -> None:
+        try:
+            self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
+        except OSError as error:
+            log.error("no space for /tmp could be made: %s", error)
+        finally:
+            self._filling -= 1
+
+    async def close(self) -> None:
+        """End every sandbox, then the zygotes, then remove the cgroups."""
+        if self._gateway is not None:
+            self._gateway.close()
+        await asyncio.gather(*(self._end(name) for name in list(self._jails)))
+        self._zygotes.close()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for volume in self._spares:
+            os.close(volume)
+        await self._loop.run_in_executor(None, leftovers.sweep, self._config.owner)
+
+
+def _checked_id(value: object) -> str:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Refused(f"not an id: {value!r}")
+    return value
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    interpreters = await loop.run_in_executor(None, probe.find_interpreters)
+    trees, support = probe.native_runtimes(interpreters)
+    spawner = Spawner(config, trees, {"support": support})
+    await spawner.start()
+    listener = socket.socket(fileno=config.listen_fd)
+    listener.setblocking(False)
+
+    def accept() -> None:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            return
+        spawner.serve(sock)
+
+    loop.add_reader(listener.fileno(), accept)
+    try:
+        await stop.wait()
+    finally:
+        loop.remove_reader(listener.fileno())
+        await spawner.close()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s spawner %(levelname)s %(message)s", stream=sys.stderr)
+    config = Config(**json.loads(sys.argv[1]))
+    leftovers.sweep(config.owner)
+    asyncio.run(run(config))
+
+
+if __name__ == "__main__":
+    main()
