@@ -1,0 +1,116 @@
+"""What the caller and the log are told when an invocation did not end with the runtime's own answer, in AWS's words. [P]
+
+Evidence for the texts: answers recorded from AWS in 2025-11 (`Sandbox.Timedout`, exit status 127, exit 0,
+`Function.ResponseSizeTooLarge`); for signals AWS's runtime interface emulator, which names them as Go does, and lines of AWS's
+own logs that users posted ("signal: killed", "signal: illegal instruction"). So SIGABRT, SIGTERM and SIGKILL, also sent to
+itself, are reported at once with their names.
+
+A segmentation fault is the exception. The reference for it is a recording of 2025-11 in which a function that was meant to
+crash so during its Init ended with `Sandbox.Timedout` after its whole timeout: such an exit is therefore not reported, and
+the deadline speaks. Admitted doubt: that function only recursed without end, which Python 3.12 and later survives, so the
+recording may show a plain time-out; a log of AWS's from 2024 has "signal: segmentation fault" at once. SILENT_SIGNALS is the
+only place that knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import signal
+from typing import Final
+
+import orjson
+
+from sandbox.driver import ExitStatus
+from sandbox.outcome import Status
+from sandbox.runtime_api.wire import MAX_PAYLOAD_BYTES
+
+SILENT_SIGNALS: Final = frozenset({signal.SIGSEGV.value})
+
+#: Go's names of Linux's signals (syscall.Signal.String).
+_SIGNAL_NAMES: Final = {
+    1: "hangup",
+    2: "interrupt",
+    3: "quit",
+    4: "illegal instruction",
+    5: "trace/breakpoint trap",
+    6: "aborted",
+    7: "bus error",
+    8: "floating point exception",
+    9: "killed",
+    10: "user defined signal 1",
+    11: "segmentation fault",
+    12: "user defined signal 2",
+    13: "broken pipe",
+    14: "alarm clock",
+    15: "terminated",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer of the runtime's own."""
+
+    status: Status
+    error_type: str
+    message: str
+    logged: bool = True  #: AWS's log has the message and the type as lines of their own, before END
+
+    def payload(self, request_id: str) -> bytes:
+        """The error document for the caller."""
+        return orjson.dumps({"errorType": self.error_type, "errorMessage": f"RequestId: {request_id} Error: {self.message}"})
+
+    def log_lines(self, request_id: str) -> tuple[str, ...]:
+        return (f"RequestId: {request_id} Error: {self.message}", self.error_type) if self.logged else ()
+
+
+def timed_out(timeout_s: float) -> Failure:
+    """The function's deadline has come."""
+    return Failure(Status.TIMEOUT, "Sandbox.Timedout", f"Task timed out after {timeout_s:.2f} seconds", logged=False)
+
+
+def timed_out_line(request_id: str, timeout_s: float, wall_s: float) -> str:
+    """The platform's log line for it; `wall_s` is since the epoch."""
+    at = datetime.datetime.fromtimestamp(wall_s, datetime.UTC).isoformat(timespec="milliseconds")[:-6]
+    return f"{at}Z {request_id} Task timed out after {timeout_s:.2f} seconds"
+
+
+def exited(status: ExitStatus) -> Failure:
+    """The runtime process ended before it answered."""
+    if status.launch_error is not None:
+        return Failure(Status.FAILURE, "Runtime.InvalidEntrypoint", status.launch_error)
+    if status.signal is not None:
+        name = _SIGNAL_NAMES.get(status.signal, f"signal {status.signal}")
+        how = f"Runtime exited with error: signal: {name}"
+    elif status.code:
+        how = f"Runtime exited with error: exit status {status.code}"
+    else:
+        how = "Runtime exited without providing a reason"
+    return Failure(Status.FAILURE, "Runtime.ExitError", how)
+
+
+TORN: Final = Failure(
+    Status.FAILURE, "Runtime.TruncatedResponse", "Runtime closed the connection before its response was complete"
+)
+
+
+def broken(reason: str) -> Failure:
+    """The sandbox itself is gone, or could not do what was asked: ours."""
+    return Failure(Status.FAILURE, "Sandbox.Failure", reason)
+
+
+TOO_LARGE_TYPE: Final = "Function.ResponseSizeTooLarge"
+TOO_LARGE: Final = orjson.dumps(
+    {
+        "errorMessage": f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).",
+        "errorType": TOO_LARGE_TYPE,
+    }
+)
+INVALID_MODE_TYPE: Final = "Runtime.InvalidResponseModeHeader"
+INVALID_MODE: Final = orjson.dumps({"errorMessage": "Invalid function response mode", "errorType": INVALID_MODE_TYPE})
+
+
+def init_report(duration_s: float, phase: str, status: str, error_type: str | None = None) -> bytes:
+    """The platform's log line about an Init that failed; `phase` is ``init`` or ``invoke``, `status` ``error`` or ``timeout``."""
+    type_field = f"\tError Type: {error_type}" if error_type else ""
+    return f"INIT_REPORT Init Duration: {duration_s * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{type_field}\n".encode()

@@ -1,0 +1,308 @@
+"""A driver without processes: real sockets and pipes, and a coroutine where the runtime process would be.
+
+It keeps the contract of `sandbox.driver` (`tests/conformance` holds it to that), so whatever runs on it meets the same order of
+events as on a real driver: the runtime's connections close before its exit is told, what it wrote is readable before that, a
+frozen runtime does not move, a reset keeps /tmp. The script decides what the runtime does; see `FakeRuntime`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import os
+import socket
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+
+from sandbox.driver import ExitStatus, Support
+from sandbox.errors import SandboxGone
+from sandbox.spec import FunctionSpec, StemKey
+from sandbox.tasks import Tasks
+
+MIB = 1 << 20
+
+
+class Ended(BaseException):
+    """The fake process ends here. A BaseException, as SystemExit is: no `except Exception` of a script keeps it alive."""
+
+    def __init__(self, status: ExitStatus) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What the Runtime API answered; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class FakeRuntime:
+    """The inside of a fake sandbox, as its script sees it. A script that returns exits with status 0, one that raises with 1.
+
+    Every method that waits also waits for the thaw. `tmp` is /tmp: it outlives resets.
+    """
+
+    def __init__(self, handle: FakeHandle, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
+        self.spec = spec
+        self.environment = environment
+        self.tmp = handle.tmp
+        self._handle = handle
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+        """One exchange with the Runtime API; `path` follows /2018-06-01."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        head = f"{method} /2018-06-01{path} HTTP/1.1\r\nHost: sandbox\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        await self.send(head.encode() + body)
+        return await self.receive()
+
+    async def send(self, data: bytes) -> None:
+        """Raw bytes, for what `request` is too polite for."""
+        await self._handle.thawed.wait()
+        if self._writer is None:
+            self._reader, self._writer = await self._handle.connect()
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive(self) -> Answer:
+        """The next answer. Raises ConnectionResetError, asyncio.IncompleteReadError."""
+        assert self._reader is not None
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        body = await self._reader.readexactly(int(headers.get("content-length", "0")))
+        await self._handle.thawed.wait()
+        return Answer(int(head[0].split()[1]), headers, body)
+
+    async def next(self) -> tuple[str, bytes]:
+        """Wait for an event: request id and payload."""
+        answer = await self.request("GET", "/runtime/invocation/next")
+        if answer.status != 200:
+            raise ConnectionError(f"next was answered with {answer.status} {answer.body!r}")
+        return answer.headers["lambda-runtime-aws-request-id"], answer.body
+
+    async def respond(self, request_id: str, payload: bytes) -> Answer:
+        return await self.request("POST", f"/runtime/invocation/{request_id}/response", payload)
+
+    async def fail(self, request_id: str, document: bytes, error_type: str = "Function.Failed") -> Answer:
+        headers = {"Lambda-Runtime-Function-Error-Type": error_type}
+        return await self.request("POST", f"/runtime/invocation/{request_id}/error", document, headers)
+
+    async def init_error(self, document: bytes, error_type: str = "Function.Failed") -> Answer:
+        return await self.request("POST", "/runtime/init/error", document, {"Lambda-Runtime-Function-Error-Type": error_type})
+
+    async def print(self, data: bytes) -> None:
+        """Write to standard output; waits while the pipe is full."""
+        while data:
+            await self._handle.thawed.wait()
+            try:
+                data = data[os.write(self._handle.log_write_fd, data) :]
+            except BlockingIOError:
+                await self._handle.writable()
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await self._handle.thawed.wait()
+
+    async def hang(self) -> None:
+        """For ever."""
+        await asyncio.get_running_loop().create_future()
+
+    async def disconnect(self) -> None:
+        """Close the connection; the next request makes another, to the listener."""
+        writer, self._reader, self._writer = self._writer, None, None
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def exit(self, code: int = 0) -> None:
+        raise Ended(ExitStatus(code=code))
+
+    def kill(self, signal: int, oom: bool = False) -> None:
+        raise Ended(ExitStatus(signal=signal, oom=oom))
+
+
+Script = Callable[[FakeRuntime], Awaitable[None]]
+
+
+class FakeHandle:
+    """One fake sandbox; see `sandbox.driver` for the contract."""
+
+    def __init__(self, driver: FakeDriver, id: str) -> None:
+        self.id = id
+        self.on_exit: Callable[[ExitStatus], None] = lambda status: None
+        self.on_gone: Callable[[str], None] = lambda reason: None
+        self.tmp: dict[str, bytes] = {}
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.runtime_api = "{}:{}".format(*self.listener.getsockname())
+        self.connection: socket.socket | None = None
+        self.log_fd, self.log_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.used_bytes = 3 * MIB
+        self.peak_bytes = self.used_bytes
+        self._driver = driver
+        self._alive = True
+        self._stopping: asyncio.Task[None] | None = None
+        self._process: asyncio.Task[None] | None = None
+        self._inner: socket.socket | None = None  # the runtime's end of `connection`
+        self._make_stem()
+
+    def __repr__(self) -> str:
+        state = "dead" if not self._alive else "running" if self._process else "stem"
+        return f"<FakeHandle {self.id} {state}{'' if self.thawed.is_set() else ' frozen'}>"
+
+    async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
+        await asyncio.sleep(0)
+        self._check()
+        self._process = self._driver.tasks.start(self._run(FakeRuntime(self, spec, environment)), f"runtime {self.id}")
+        self.used_bytes = self.peak_bytes = 30 * MIB
+
+    async def reset(self) -> None:
+        self._check()
+        await self._kill()
+        self._check()
+        self.thawed.set()
+        self._close_connection()
+        self._make_stem()
+
+    def freeze(self) -> None:
+        if self._alive:
+            self.thawed.clear()
+
+    def thaw(self) -> None:
+        if self._alive:
+            self.thawed.set()
+
+    def memory_bytes(self) -> int:
+        return self.used_bytes if self._alive else 0
+
+    def memory_peak_bytes(self) -> int:
+        return self.peak_bytes if self._alive else 0
+
+    async def stop(self) -> None:
+        if self._stopping is None:
+            self._alive = False
+            self.on_exit, self.on_gone = (lambda status: None), (lambda reason: None)
+            self._stopping = self._driver.tasks.start(self._stop(), f"stop {self.id}")
+        await asyncio.wait({self._stopping})
+
+    async def _stop(self) -> None:
+        await self._kill()
+        self._close_connection()
+        self.listener.close()
+        os.close(self.log_fd)
+        os.close(self.log_write_fd)
+        self._driver.forget(self)
+
+    def vanish(self, reason: str = "init was killed") -> None:
+        """What a test calls: the sandbox goes as a whole, without being asked to."""
+        if self._alive:
+            self._alive = False
+            if self._process is not None:
+                self._process.cancel()
+            self._close_connection()
+            self.on_gone(reason)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the Runtime API for the script: the one it was born with, or one to the listener."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            return await asyncio.open_connection(sock=inner)
+        host, port = self.runtime_api.split(":")
+        return await asyncio.open_connection(host, int(port))
+
+    async def writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def ready() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        loop.add_writer(self.log_write_fd, ready)
+        try:
+            await future
+        finally:
+            loop.remove_writer(self.log_write_fd)
+
+    async def _run(self, runtime: FakeRuntime) -> None:
+        try:
+            await self._driver.script(runtime)
+            status = ExitStatus(code=0)
+        except Ended as ended:
+            status = ended.status
+        except Exception:
+            await runtime.print(traceback.format_exc().encode())
+            status = ExitStatus(code=1)
+        finally:
+            await runtime.disconnect()
+        self._process = None
+        self.on_exit(status)
+
+    async def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.cancel()
+            await asyncio.wait({process})
+
+    def _make_stem(self) -> None:
+        if self._driver.connected:
+            self.connection, self._inner = socket.socketpair()
+            self.connection.setblocking(False)
+            self._inner.setblocking(False)
+
+    def _close_connection(self) -> None:
+        for end in (self.connection, self._inner):
+            if end is not None:
+                end.close()
+        self.connection = self._inner = None
+
+    def _check(self) -> None:
+        if not self._alive:
+            raise SandboxGone
+
+
+class FakeDriver:
+    """Makes fake sandboxes that run `script`; with `connected` the runtime is born with a connection, as our Python's is."""
+
+    name = "fake"
+    isolation = "none: nothing runs but coroutines of this process"
+
+    def __init__(self, script: Script, *, connected: bool = True, create_s: float = 0.0) -> None:
+        self.script = script
+        self.connected = connected
+        self.create_s = create_s
+        self.tasks = Tasks(self._task_failed)
+        self._ids = itertools.count(1)
+        self._handles: set[FakeHandle] = set()
+
+    async def start(self) -> None:
+        """Nothing to wait for."""
+
+    def support(self, key: StemKey) -> Support:
+        return Support(True, "scripted")
+
+    async def create(self, key: StemKey) -> FakeHandle:
+        await asyncio.sleep(self.create_s)
+        handle = FakeHandle(self, f"fake-{next(self._ids)}")
+        self._handles.add(handle)
+        return handle
+
+    async def close(self) -> None:
+        while self._handles:
+            await next(iter(self._handles)).stop()
+
+    def forget(self, handle: FakeHandle) -> None:
+        self._handles.discard(handle)
+
+    def _task_failed(self, error: BaseException) -> None:
+        context = {"message": "A fake sandbox failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)

@@ -1,0 +1,185 @@
+"""The Runtime API's bytes: paths, headers, prebuilt answers, and the answer to `next` that carries an event. [P]
+
+Every answer of the hot path is one bytes object, made once, so that answering is one `transport.write`. Statuses, error types and
+texts are those of AWS's runtime interface emulator (internal/lambda/rapi/rendering; 410 is of its newer tree), whose code is what
+runs in AWS's own sandboxes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import re
+from typing import Final
+
+import orjson
+
+from sandbox.outcome import Work
+
+MAX_PAYLOAD_BYTES: Final = 6 * 1024 * 1024 + 100  #: of an answer; the 100 bytes are AWS's own margin
+BASE: Final = b"/2018-06-01"
+NEXT_URL: Final = BASE + b"/runtime/invocation/next"
+INVOCATION_PREFIX: Final = BASE + b"/runtime/invocation/"
+RESPONSE_SUFFIX: Final = b"/response"
+ERROR_SUFFIX: Final = b"/error"
+
+CONTENT_TYPE: Final = b"content-type"
+CONTENT_LENGTH: Final = b"content-length"
+EXPECT: Final = b"expect"
+ERROR_TYPE: Final = b"lambda-runtime-function-error-type"  # header of an error, trailer of a streamed response
+ERROR_BODY: Final = b"lambda-runtime-function-error-body"  # trailer
+RESPONSE_MODE: Final = b"lambda-runtime-function-response-mode"
+WANTED_HEADERS: Final = frozenset({CONTENT_TYPE, CONTENT_LENGTH, EXPECT, ERROR_TYPE, ERROR_BODY, RESPONSE_MODE})
+ERROR_CAUSE_TYPE: Final = "application/vnd.aws.lambda.error.cause+json"
+
+_REASONS: Final = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    410: "Gone",
+    413: "Request Entity Too Large",
+    431: "Request Header Fields Too Large",
+}
+
+
+class Route(enum.StrEnum):
+    """What a request asks for."""
+
+    NEXT = "next"
+    RESPONSE = "response"
+    ERROR = "error"
+    INIT_ERROR = "init error"
+    FIXED = "fixed"  #: the answer does not depend on anything
+
+
+def answer(status: int, body: bytes = b"", content_type: str = "application/json", extra: str = "") -> bytes:
+    """A whole HTTP answer; `extra` is further header lines, each with its CRLF."""
+    type_line = f"Content-Type: {content_type}\r\n" if body else ""
+    return f"HTTP/1.1 {status} {_REASONS[status]}\r\n{type_line}{extra}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def error_answer(status: int, error_type: str, message: str) -> bytes:
+    """An error as the Runtime API says it."""
+    return answer(status, orjson.dumps({"errorMessage": message, "errorType": error_type}))
+
+
+def closing(whole_answer: bytes) -> bytes:
+    """The same answer, which also says that the connection ends with it."""
+    return whole_answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+ACCEPTED: Final = answer(202, b'{"status":"OK"}')
+PONG: Final = answer(200, b"pong", "text/plain; charset=utf-8")
+RESTORED: Final = answer(200)  # nothing was snapshotted, so there is nothing to wait for
+INVALID_REQUEST_ID: Final = error_answer(400, "InvalidRequestID", "Invalid request ID")
+INVALID_RESPONSE_MODE: Final = error_answer(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+TOO_LATE: Final = error_answer(410, "InvokeTimeout", "Invoke timeout")
+TOO_LARGE: Final = error_answer(
+    413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
+)
+BAD_REQUEST: Final = answer(400, b"400 Bad Request", "text/plain; charset=utf-8")
+HEADERS_TOO_LARGE: Final = answer(431, b"431 Request Header Fields Too Large", "text/plain; charset=utf-8")
+NOT_FOUND: Final = answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
+#: As AWS answers where extensions are off, so that a probing library sees "not here" and not an error.
+EXTENSIONS_OFF: Final = answer(404)
+LOGS_OFF: Final = error_answer(202, "Logs.NotSupported", "Logs API is not supported")
+TELEMETRY_OFF: Final = error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
+
+#: Everything but `/runtime/invocation/{id}/…`: path → method, route, answer where it is fixed.
+_PATHS: Final[dict[bytes, tuple[bytes, Route, bytes]]] = {
+    NEXT_URL: (b"GET", Route.NEXT, b""),
+    BASE + b"/runtime/init/error": (b"POST", Route.INIT_ERROR, b""),
+    BASE + b"/runtime/restore/next": (b"GET", Route.FIXED, RESTORED),
+    BASE + b"/runtime/restore/error": (b"POST", Route.INIT_ERROR, b""),  # a failed restore is a failed init
+    BASE + b"/ping": (b"GET", Route.FIXED, PONG),
+    b"/2020-08-15/logs": (b"PUT", Route.FIXED, LOGS_OFF),
+    b"/2022-07-01/telemetry": (b"PUT", Route.FIXED, TELEMETRY_OFF),
+}
+_EXTENSIONS: Final = b"/2020-01-01/extension/"
+
+
+def route(method: bytes, url: bytes) -> tuple[Route, bytes]:
+    """Where a request goes: the route with the request id (RESPONSE, ERROR) or the answer (FIXED)."""
+    if b"?" in url:
+        url = url[: url.index(b"?")]
+    known = _PATHS.get(url)
+    if known is None:
+        if url.startswith(INVOCATION_PREFIX):
+            request_id, slash, what = url[len(INVOCATION_PREFIX) :].partition(b"/")
+            if slash and what in (b"response", b"error"):
+                if method != b"POST":
+                    return Route.FIXED, method_not_allowed("POST")
+                return (Route.RESPONSE if what == b"response" else Route.ERROR), request_id
+        return Route.FIXED, EXTENSIONS_OFF if url.startswith(_EXTENSIONS) else NOT_FOUND
+    if method != known[0]:
+        return Route.FIXED, method_not_allowed(known[0].decode())
+    return known[1], known[2]
+
+
+def method_not_allowed(allowed: str) -> bytes:
+    return answer(405, extra=f"Allow: {allowed}\r\n")
+
+
+def invalid_transition(state: str, wanted: str) -> bytes:
+    """The 403 of a call that is not allowed now; `state` and `wanted` are AWS's names of states."""
+    message = f"State transition from {state} to {wanted} failed for runtime. Error: State transition is not allowed"
+    return error_answer(403, "InvalidStateTransition", message)
+
+
+def event(work: Work, deadline_ms: int) -> bytes:
+    """The answer to `next`: head and payload in one. `deadline_ms` is since the epoch. Headers without a value are left out."""
+    payload, content_type, trace_id, arn = work.payload, work.content_type, work.trace_id, work.invoked_arn
+    # One test for the usual case. What a client sent must not end a header line and begin another.
+    if not (content_type + trace_id + arn).isprintable():
+        content_type, trace_id, arn = _one_line(content_type), _one_line(trace_id), _one_line(arn)
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {content_type or 'application/json'}\r\nContent-Length: {len(payload)}\r\n"
+        f"Lambda-Runtime-Aws-Request-Id: {work.request_id}\r\nLambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
+        f"Lambda-Runtime-Invoked-Function-Arn: {arn}\r\n"
+    )
+    if trace_id:
+        head += f"Lambda-Runtime-Trace-Id: {trace_id}\r\n"
+    if work.client_context:
+        head += f"Lambda-Runtime-Client-Context: {_one_line(work.client_context)}\r\n"
+    if work.cognito_identity:
+        head += f"Lambda-Runtime-Cognito-Identity: {_one_line(work.cognito_identity)}\r\n"
+    return (head + "\r\n").encode("utf-8", "replace") + payload
+
+
+def _one_line(value: str) -> str:
+    """`value` fit for a header line. JSON is not changed by it: line ends in JSON are only ever white space."""
+    return "".join(character if character.isprintable() else " " for character in value)
+
+
+_OWN_ERROR_TYPE: Final = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")  # searched, not matched: as AWS does
+
+
+def error_type(header: bytes | None) -> str:
+    """The error type that counts, from what the runtime said: its own within AWS's name spaces, else an unknown one."""
+    text = (header or b"").decode("latin-1")
+    if _OWN_ERROR_TYPE.search(text):
+        return text
+    return "Function.Unknown" if text.startswith("Function.") else "Runtime.Unknown"
+
+
+def without_cause(body: bytes) -> tuple[bytes, str]:
+    """What the caller gets of an error document that brings an X-Ray cause: the document without it, and its content type."""
+    try:
+        document = orjson.loads(body)
+        kept = {key: document[key] for key in ("errorMessage", "errorType", "stackTrace") if key in document}
+    except (orjson.JSONDecodeError, TypeError):
+        return b'"Invalid error body"', "application/octet-stream"
+    return orjson.dumps(kept), "application/json"
+
+
+def trailer_body(value: bytes) -> bytes:
+    """The error document that the trailer of a streamed response carries in base64; empty when it is not base64."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return b""
