@@ -1,0 +1,179 @@
+"""Function URLs: who may call, the event, the invocation, the answer.
+
+What depends on the configuration alone (may everybody call it? which alias?) is worked out when a URL is first called after a
+change, and kept with the function record that it was worked out from: records are immutable, so the same record means the same
+answer.
+
+Recorded from AWS in November 2025: an unknown id is a 403 ``{"Message":null}``; a call that the policy does not allow is a 403
+with a link to the documentation, also where the URL's alias is gone; what a function raises, or returns that cannot be made an
+answer, is a 502 ``Internal Server Error``; a throttled call is a 429. AuthType AWS_IAM is a 403 for everybody: signatures are
+not verified yet, and nothing may fail open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.clock import Clock
+from gateway.control.catalog import Catalog
+from gateway.edge import body, cors, url_event, url_policy, url_response
+from gateway.edge.ports import Invokes
+from gateway.edge.reply import Reply, lines
+from gateway.edge.stamp import Second
+from gateway.errors import NotImplementedHere
+from gateway.invocation import Invocation, InvokeResult
+from gateway.observe.trace import Ids
+from gateway.records import Cors, Function, UrlConfig
+from sandbox.outcome import Status
+
+BODY_BYTES: Final = 6 * 1024 * 1024
+
+_HELP: Final = "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+_FORBIDDEN: Final = orjson.dumps({"Message": f"Forbidden. For troubleshooting Function URL authorization issues, see: {_HELP}"})
+_NO_SUCH_URL: Final = b'{"Message":null}'
+_JSON: Final = b"Content-Type: application/json\r\n"
+_TEXT: Final = b"Content-Type: text/plain\r\n"
+_DENIED: Final = _JSON + b"x-amzn-ErrorType: AccessDeniedException\r\n"
+_FAILED: Final = b"Internal Server Error"
+_ONLY_JSON: Final = [url_response.JSON_TYPE]
+_TARGETS_MAX: Final = 10_000
+_REQUEST_METHOD: Final = "Access-Control-Request-Method"
+_REQUEST_HEADERS: Final = "Access-Control-Request-Headers"
+_TRACE: Final = "X-Amzn-Trace-Id"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class _Target:
+    """What a URL leads to, worked out from `function`."""
+
+    function: Function
+    name: str
+    qualifier: str | None
+    allowed: bool
+    streams: bool
+    cors: Cors | None
+
+
+class FunctionUrls:
+    """The route of function URLs. `catalog` finds them, `invoker` runs what they ask for."""
+
+    def __init__(self, *, catalog: Catalog, invoker: Invokes, clock: Clock, ids: Ids, body_grace_s: float = body.GRACE_S) -> None:
+        self._catalog = catalog
+        self._invoker = invoker
+        self._monotonic = clock.monotonic
+        self._wall = clock.wall
+        self._ids = ids
+        self._body_grace_s = body_grace_s
+        self._second = Second()
+        self._targets: dict[str, _Target] = {}
+
+    async def handle(
+        self, request: web.BaseRequest, request_id: str, url_id: str, domain: str, path: str, query: str
+    ) -> web.StreamResponse:
+        """Answer a call of the URL `url_id`; `path` and `query` are as on the wire.
+
+        Raises ApiError for what the gateway, not the function, has to say; ClientGone.
+        """
+        arrived_s = self._monotonic()
+        wall_s = self._wall()
+        second = self._second
+        second.at(wall_s)
+        found = self._catalog.url(url_id)
+        if found is None:
+            return self._reply(403, _DENIED, _NO_SUCH_URL, request_id)
+        target = self._targets.get(url_id)
+        if target is None or target.function is not found[0]:
+            target = self._worked_out(*found)
+        if target.cors is not None and request.method == "OPTIONS" and _REQUEST_METHOD in request.headers:
+            return self._preflight(request, target.cors, request_id)
+        if not target.allowed:
+            return self._reply(403, _DENIED, _FORBIDDEN, request_id)
+        if target.streams:
+            raise NotImplementedHere(
+                "This function URL has InvokeMode RESPONSE_STREAM, and Lambent does not stream answers yet; "
+                "set it to BUFFERED with UpdateFunctionUrlConfig."
+            )
+        content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
+        headers = request.headers
+        protocol = request.protocol
+        peer = protocol.peername
+        local = protocol.sockname
+        trace = self._ids.trace(headers.get(_TRACE), wall_s)
+        event = url_event.event(
+            url_event.Request(
+                url_id,
+                domain,
+                request.method,
+                path,
+                query,
+                headers.items(),
+                "HTTP/1.1" if request.version == (1, 1) else "HTTP/1.0",
+                peer[0] if type(peer) is tuple else "",
+                str(local[1]) if type(local) is tuple else "",
+                request_id,
+                trace,
+                second.time,
+                int(wall_s * 1000),
+                content,
+            )
+        )
+        result = await self._invoker.invoke(
+            Invocation(
+                request_id=request_id,
+                function_name=target.name,
+                qualifier=target.qualifier,
+                payload=event,
+                trace_id=self._ids.segment(trace),
+                arrived_s=arrived_s,
+            )
+        )
+        status, given, content = _answer(result, target.cors, headers.get(hdrs.ORIGIN))
+        second.at(self._wall())
+        ids = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
+        return Reply(status, second.date + given + ids.encode(), content)
+
+    def _worked_out(self, function: Function, config: UrlConfig) -> _Target:
+        target = _Target(
+            function=function,
+            name=function.name,
+            qualifier=config.qualifier,
+            allowed=config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier)),
+            streams=config.invoke_mode != "BUFFERED",
+            cors=config.cors,
+        )
+        if len(self._targets) >= _TARGETS_MAX:  # URLs that were removed; the others come back with their next call
+            self._targets.clear()
+        self._targets[config.url_id] = target
+        return target
+
+    def _preflight(self, request: web.BaseRequest, rules: Cors, request_id: str) -> Reply:
+        headers = request.headers
+        answer = cors.preflight(
+            rules, headers.get(hdrs.ORIGIN, ""), headers.get(_REQUEST_METHOD, ""), headers.get(_REQUEST_HEADERS)
+        )
+        return self._reply(200, _JSON + lines(answer), b"", request_id)
+
+    def _reply(self, status: int, head: bytes, content: bytes, request_id: str) -> Reply:
+        return Reply(status, b"%b%bx-amzn-RequestId: %b\r\n" % (self._second.date, head, request_id.encode()), content)
+
+
+def _answer(result: InvokeResult, rules: Cors | None, origin: str | None) -> tuple[int, bytes, bytes]:
+    """Status, header lines and body for what came of the invocation."""
+    if result.status is not Status.SUCCESS:
+        return 502, _TEXT, _FAILED
+    try:
+        answer = url_response.response(result.payload)
+    except url_response.UnusableResponse as error:
+        _log.debug("what %s returned cannot be an HTTP answer: %s", result.version.name, error)
+        return 502, _TEXT, _FAILED
+    headers = answer.headers
+    if rules is not None:
+        headers = cors.applied(rules, origin, headers)
+    return answer.status, _JSON if headers == _ONLY_JSON else lines(headers), answer.body

@@ -1,0 +1,251 @@
+"""The front door: one aiohttp server, low level, that hands each request to its route in the cheapest order.
+
+First what carries load: function URLs, by host (``ID.lambda-url.REGION.anything``) or by path (``/_urls/ID/…``), and Invoke. Then
+``/healthz`` and what is private to Lambent's own commands (``/_lambent/…``). All else is the Lambda API's.
+
+Whatever happens, a client sees an answer in AWS's form: errors that routes raise are rendered here, unexpected ones become a
+ServiceException with a request id and one entry in the gateway's log, and what is not HTTP is refused with a 400. A client that
+leaves does not end what runs for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.clock import Clock
+from gateway.control.catalog import Catalog
+from gateway.edge import body, invoke, log_route, render
+from gateway.edge.function_url import FunctionUrls
+from gateway.edge.ports import Handles, Invokes
+from gateway.edge.reply import Reply
+from gateway.errors import ApiError, ResourceNotFoundException, ServiceException
+from gateway.observe.logs import Logs
+from gateway.observe.trace import Ids
+
+#: The largest request that any operation accepts; recorded from AWS.
+API_BODY_BYTES: Final = 70_167_211
+
+_URL_LABEL: Final = ".lambda-url."
+_URL_PATH: Final = "/_urls/"
+_PRIVATE: Final = "/_lambent/"
+_HOST: Final = hdrs.HOST
+_JSON: Final = b"Content-Type: application/json\r\n"
+#: Longer lines and headers are refused: AWS takes 10,240 bytes of headers in all.
+_LINE_BYTES: Final = 16 * 1024
+_BACKLOG: Final = 1024  # a burst of first calls
+_LINGER_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+Local = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class EdgeServer:
+    """Everything that clients of this gateway talk to.
+
+    `api` answers what is neither a function URL nor Invoke, `local` what is private (``/_lambent/…``) apart from logs. A
+    function URL that is called by path shows its function the domain that it would have by host: ``ID.lambda-url.REGION.`` and
+    `url_domain`. `body_grace_s` and `keep_alive_s` are how long a body may stand still and a connection be unused.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        invoker: Invokes,
+        api: Handles,
+        logs: Logs,
+        clock: Clock,
+        ids: Ids,
+        region: str,
+        account_id: str,
+        url_domain: str = "localhost",
+        local: Local | None = None,
+        body_grace_s: float = body.GRACE_S,
+        keep_alive_s: float = 75.0,
+    ) -> None:
+        self._urls = FunctionUrls(catalog=catalog, invoker=invoker, clock=clock, ids=ids, body_grace_s=body_grace_s)
+        self._invoke = invoke.Invoke(
+            invoker=invoker, clock=clock, ids=ids, region=region, account_id=account_id, body_grace_s=body_grace_s
+        )
+        self._logs = log_route.LogRoute(logs=logs, catalog=catalog, region=region, account_id=account_id)
+        self._api = api
+        self._local = local
+        self._ids = ids
+        self._by_path = f"{_URL_LABEL}{region}.{url_domain}"
+        self._body_grace_s = body_grace_s
+        self._keep_alive_s = keep_alive_s
+        self._running = 0
+        self._idle: asyncio.Future[None] | None = None  # somebody waits for `_running` to be 0
+        self._draining = False
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        state = "draining" if self._draining else "accepting" if self._listener is not None else "not started"
+        return f"<EdgeServer {state}, {self._running} running>"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on. Raises RuntimeError before `start`."""
+        if self._listener is None:
+            raise RuntimeError("the server was not started")
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def start(self, *, host: str = "127.0.0.1", port: int = 0, sock: socket.socket | None = None) -> None:
+        """Listen on `host` and `port`, or on a socket that is bound already. Raises OSError where that cannot be."""
+        loop = asyncio.get_running_loop()
+        self._server = server = web.Server(self._handle)
+
+        options: dict[str, Any] = {
+            "access_log": None,
+            "logger": _log,
+            "keepalive_timeout": self._keep_alive_s,
+            "lingering_time": _LINGER_S,
+            "max_line_size": _LINE_BYTES,
+            "max_field_size": _LINE_BYTES,
+            "auto_decompress": False,  # the function gets what the client sent
+        }
+
+        def connection() -> _Connection:
+            return _Connection(server, loop=loop, **options)
+
+        if sock is not None:
+            self._listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
+        else:
+            self._listener = await loop.create_server(connection, host, port, backlog=_BACKLOG)
+
+    async def drain(self, budget_s: float) -> None:
+        """Accept no more, let what runs finish for `budget_s`, then close every connection. Twice is once."""
+        if self._draining or self._listener is None or self._server is None:
+            return
+        self._draining = True
+        self._listener.close()
+        self._logs.stop()
+        self._server.pre_shutdown()  # idle connections end now, the others after their answer
+        if self._running and budget_s > 0:
+            self._idle = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(budget_s):
+                    await self._idle
+            except TimeoutError:
+                _log.warning("%d requests were cut off: they did not finish within %g s", self._running, budget_s)
+        await self._server.shutdown(0.1)
+
+    async def close(self) -> None:
+        """Close everything at once."""
+        await self.drain(0)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        request_id = self._ids.request_id()
+        self._running += 1
+        try:
+            response = await self._dispatch(request, request_id)
+        except ApiError as error:
+            response = render.error(error, request_id)
+            if not request.content.is_eof():
+                response.force_close()  # the rest of the request would be taken for the next one
+        except (body.ClientGone, ConnectionError):
+            response = Reply(400, b"", close=True)  # nobody will see it
+        except Exception as error:
+            _log.error(
+                "%s %s failed: %r",
+                request.method,
+                request.raw_path[:200],
+                error,
+                exc_info=error,
+                extra={"request_id": request_id},
+            )
+            response = render.error(ServiceException(), request_id)
+            response.force_close()
+        finally:
+            self._running -= 1
+            if self._idle is not None and not self._running and not self._idle.done():
+                self._idle.set_result(None)
+        if self._draining:
+            response.force_close()
+        return response
+
+    async def _dispatch(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        target = request.raw_path
+        host = request.headers.get(_HOST, "")
+        if target[:1] != "/":
+            host, target = _origin_form(host, target)
+        path, _, query = target.partition("?")
+        label = host.find(_URL_LABEL)
+        if label > 0:
+            url_id = host[:label]
+            domain = host.partition(":")[0]
+            if not host.islower():
+                url_id, domain = url_id.lower(), domain.lower()
+            return await self._urls.handle(request, request_id, url_id, domain, path, query)
+        if path.startswith(_URL_PATH):
+            url_id, _, rest = path[len(_URL_PATH) :].partition("/")
+            return await self._urls.handle(request, request_id, url_id, url_id + self._by_path, "/" + rest, query)
+        if path.startswith(invoke.PREFIX) and path.endswith(invoke.SUFFIX) and request.method == "POST":
+            name = path[len(invoke.PREFIX) : -len(invoke.SUFFIX)]
+            if name and "/" not in name:
+                return await self._invoke.handle(request, request_id, name, query)
+        if path == "/healthz":
+            return self._health()
+        if path.startswith(log_route.PREFIX):
+            return await self._logs.handle(request, path[len(log_route.PREFIX) :], query)
+        if path.startswith(_PRIVATE):
+            if self._local is None:
+                raise ResourceNotFoundException("There is nothing here.")
+            return await self._local(request)
+        return await self._operation(request)
+
+    async def _operation(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The Lambda API reads bodies itself; what it must not wait for, and say, for ever is here."""
+        if request.content.is_eof():
+            return await self._api.handle(request)
+        declared = request.headers.get(hdrs.CONTENT_LENGTH)
+        if declared is None or int(declared) <= API_BODY_BYTES:
+            body.say_continue(request)
+        async with body.in_time(request, self._body_grace_s):
+            return await self._api.handle(request)
+
+    def _health(self) -> Reply:
+        status = "draining" if self._draining else "ok"
+        return Reply(503 if self._draining else 200, _JSON, orjson.dumps({"status": status}))
+
+
+class _Connection(web.RequestHandler):
+    """A client's connection. What is not HTTP gets an error in AWS's form, and no place in the log: there is a lot of it."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        if exc is not None and status >= 500:
+            _log.error("a request failed: %r", exc, exc_info=exc)
+            return Reply(
+                status,
+                _JSON + b"x-amzn-ErrorType: ServiceException\r\n",
+                b'{"Type":"Service","Message":"Internal error."}',
+                close=True,
+            )
+        _log.debug("not HTTP: %s", message)
+        what = (message or "Bad Request").partition("\n")[0].rstrip(":")
+        return Reply(status, _JSON + b"x-amzn-ErrorType: BadRequestException\r\n", orjson.dumps({"message": what}), close=True)
+
+
+def _origin_form(host: str, target: str) -> tuple[str, str]:
+    """Host and path of a target that has another form (RFC 9112, section 3.2): as for a proxy, or ``*``."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or "/" in scheme or "?" in scheme:
+        raise body.BadRequest("The target of the request is neither a path nor a URL.")
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    path = rest[end:]
+    return rest[:end].rpartition("@")[2], path if path.startswith("/") else "/" + path

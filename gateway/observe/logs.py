@@ -1,0 +1,444 @@
+"""What functions write, and what the platform says about each invocation: kept in files, readable while they grow.
+
+A sandbox's `LogStream` is written on the hot path, so writing is an append to a queue in memory (0.5 µs a line) and nothing
+more. One thread takes the queues and appends them to each function's files, some ten times a second; the bytes are ready by
+then, so that the thread holds the interpreter for microseconds only and the event loop never waits for it.
+
+**Format.** ``DIRECTORY/FUNCTION/000000000001.log``, one line an entry: milliseconds since the epoch, log stream, message, with
+tabs between. A message is the function's own bytes and has no line feed. When a file is full (`segment_bytes`) the next number
+begins and the last but `segments` is removed.
+
+**Nothing here can hurt the gateway.** Per function and in all, only so many bytes wait for the disk; what comes faster is
+dropped, counted, and told in the log itself. A full disk is warned of once; invocations go on and their lines are counted as
+lost. Deleting a function keeps its log, as AWS keeps log groups.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from gateway.clock import Clock
+
+TAIL_BYTES: Final = 4096  #: of an invocation's log, for X-Amz-Log-Result
+_PARTIAL_BYTES: Final = 256 * 1024  # an unfinished line is cut here, where CloudWatch cuts a message
+_WRITE_BYTES: Final = 1024 * 1024
+_SUFFIX: Final = ".log"
+
+_log = logging.getLogger(__name__)
+
+
+class LogEvent(NamedTuple):
+    """One entry of a function's log."""
+
+    timestamp_ms: int
+    stream: str
+    message: str
+
+
+class Position(NamedTuple):
+    """A place in a function's files."""
+
+    segment: int
+    offset: int
+
+
+START: Final = Position(0, 0)
+
+
+class Follower(Protocol):
+    """Who wants to hear that a function's files have grown. Called in the flusher's thread; must not block or raise."""
+
+    def grown(self) -> None: ...
+
+
+class LogStream:
+    """The log of one sandbox: what its function writes, and the platform's lines between. For the event loop's thread only."""
+
+    __slots__ = ("_ms", "_name", "_partial", "_prefix", "_sink", "_tail", "_wall", "log_group")
+
+    def __init__(self, sink: _Sink, log_group: str, name: str, clock: Clock) -> None:
+        self.log_group = log_group
+        self._sink = sink
+        self._name = name.encode()
+        self._wall = clock.wall
+        self._ms = -1
+        self._prefix = b""
+        self._partial = b""
+        self._tail = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<LogStream {self.log_group} {self._name.decode()}>"
+
+    def output(self, data: bytes) -> None:
+        """What the function wrote; any bytes, cut anywhere."""
+        tail = self._tail
+        if len(data) < TAIL_BYTES:
+            tail += data
+            if len(tail) > 4 * TAIL_BYTES:
+                del tail[:-TAIL_BYTES]
+        else:
+            tail[:] = data[-TAIL_BYTES:]
+        if self._partial:
+            data = self._partial + data
+        if data.endswith(b"\n"):
+            self._partial = b""
+        else:
+            end = data.rfind(b"\n") + 1
+            if end or len(data) < _PARTIAL_BYTES:
+                self._partial = data[end:]
+                data = data[:end]
+                if not data:
+                    return
+            else:
+                self._partial = b""
+                data += b"\n"
+        prefix = self._stamp()
+        # One replacement for a whole chunk: chatty functions cost by the byte, not by the line.
+        self._sink.put(prefix + data[:-1].replace(b"\n", b"\n" + prefix) + b"\n")
+
+    def platform(self, line: str) -> None:
+        """One of the platform's own lines (START, END, REPORT), or several at once; without the last line feed."""
+        if self._partial:
+            self.output(b"\n")
+        try:
+            data = line.encode() + b"\n"
+        except UnicodeEncodeError:  # the runtime named its error in bytes that are no text
+            data = line.encode("utf-8", "replace") + b"\n"
+        tail = self._tail
+        tail += data
+        if len(tail) > 4 * TAIL_BYTES:
+            del tail[:-TAIL_BYTES]
+        prefix = self._stamp()
+        if "\n" in line:
+            data = data[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+        self._sink.put(prefix + data)
+
+    def begin(self) -> None:
+        """An invocation starts: its tail is empty."""
+        self._tail.clear()
+
+    def tail(self) -> bytes:
+        """The last 4,096 bytes since `begin`."""
+        return bytes(self._tail[-TAIL_BYTES:])
+
+    def close(self) -> None:
+        """The sandbox is gone: a line that it did not finish is an entry too. The stream can still be written."""
+        if self._partial:
+            self.output(b"\n")
+
+    def _stamp(self) -> bytes:
+        ms = int(self._wall() * 1000)
+        if ms != self._ms:
+            self._ms = ms
+            self._prefix = b"%d\t%b\t" % (ms, self._name)
+        return self._prefix
+
+
+class _Sink:
+    """One function's log on its way to the disk.
+
+    Two threads meet here without a lock: `put` runs in the event loop and owns `taken` and `dropped`, `Logs._flush` runs in
+    the flusher and owns all else; each only reads what the other owns, and a deque's ends are safe to use at the same time.
+    """
+
+    __slots__ = (
+        "blocks",
+        "dirty",
+        "dropped",
+        "followers",
+        "logs",
+        "lost",
+        "name",
+        "path",
+        "segment",
+        "taken",
+        "told",
+        "torn",
+        "written",
+    )
+
+    def __init__(self, logs: Logs, name: str, path: Path) -> None:
+        self.logs = logs
+        self.name = name
+        self.path = path
+        self.blocks: collections.deque[bytes] = collections.deque()
+        self.dirty = False  # in the flusher's list
+        self.taken = 0  # bytes
+        self.written = 0  # bytes; done with, be it written or lost
+        self.dropped = 0  # lines that came too fast
+        self.lost = 0  # lines that the disk refused
+        self.told = 0  # lines of both that the log itself tells of
+        self.segment = 0  # 0: not looked up yet
+        self.torn = False  # the file may end in the middle of a line
+        self.followers: frozenset[Follower] = frozenset()
+
+    def put(self, block: bytes) -> None:
+        logs = self.logs
+        size = len(block)
+        waiting = self.taken - self.written
+        if waiting and (waiting + size > logs.buffer_bytes or logs.taken - logs.written + size > logs.total_bytes):
+            self.dropped += block.count(b"\n")
+            if self.dirty:
+                return
+        else:
+            self.blocks.append(block)
+            self.taken += size
+            logs.taken += size
+        # The flusher clears `dirty` before it looks into `blocks`, so what it finds set after an append will still be seen.
+        if not self.dirty:
+            self.dirty = True
+            logs.dirty.append(self)
+            logs.wake()
+
+
+class Logs:
+    """The logs of all functions, under `directory`.
+
+    At most `segments` files of about `segment_bytes` are kept for a function. `buffer_bytes` a function and `total_bytes` in all
+    may wait for the disk, which is written every `flush_s` seconds. `start` begins that; `close` writes the rest and ends it.
+    Before and after, lines are taken up to the same bounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        clock: Clock,
+        segment_bytes: int = 8 * 1024 * 1024,
+        segments: int = 2,
+        buffer_bytes: int = 4 * 1024 * 1024,
+        total_bytes: int = 64 * 1024 * 1024,
+        flush_s: float = 0.1,
+    ) -> None:
+        self.buffer_bytes = buffer_bytes
+        self.total_bytes = total_bytes
+        self.taken = 0  # bytes; the event loop's
+        self.written = 0  # bytes; the flusher's
+        self.dirty: collections.deque[_Sink] = collections.deque()
+        self._directory = directory
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._segments = segments
+        self._flush_s = flush_s
+        self._sinks: dict[str, _Sink] = {}
+        self._thread: threading.Thread | None = None
+        self._awake = False
+        self._work = threading.Event()
+        self._hurry = threading.Event()
+        self._flushing = threading.Lock()
+        self._stopping = False
+        self._disk_refuses = False
+
+    def __repr__(self) -> str:
+        return f"<Logs {len(self._sinks)} functions, {self.taken - self.written} bytes waiting>"
+
+    def open(self, function_name: str, log_group: str, stream: str) -> LogStream:
+        """The log of a new sandbox of this function."""
+        return LogStream(self._sink(function_name), log_group, stream, self._clock)
+
+    def start(self) -> None:
+        """Begin to write to the disk."""
+        if self._thread is None:
+            self._stopping = False
+            self._thread = threading.Thread(target=self._run, name="function-logs", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits and stop. Takes as long as the disk takes for `total_bytes` at most. Twice is once."""
+        self._stopping = True
+        self._work.set()
+        self._hurry.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Return when all that was written before is on its way to the disk. Blocks: not for the event loop."""
+        with self._flushing:
+            while self.dirty:
+                self._flush(self.dirty.popleft())
+
+    def wake(self) -> None:
+        """Have the flusher look. For `_Sink`; setting an event costs more than all else on the way, so only when it sleeps."""
+        if not self._awake:
+            self._awake = True
+            self._work.set()
+
+    def known(self, function_name: str) -> bool:
+        """Whether there is a log of this function. Blocks a little."""
+        return function_name in self._sinks or self._path(function_name).is_dir()
+
+    def read(self, function_name: str, since_ms: int = 0) -> Iterator[LogEvent]:
+        """The function's log, oldest first, without what is younger than the last flush. Blocks: not for the event loop."""
+        position: Position | None = START
+        while position is not None:
+            events, after = self.read_from(function_name, position)
+            yield from (event for event in events if event.timestamp_ms >= since_ms)
+            position = after if after != position else None
+
+    def read_from(self, function_name: str, position: Position, most_bytes: int = 256 * 1024) -> tuple[list[LogEvent], Position]:
+        """Some of the log after `position`, and the position after it; the same position where there is no more. Blocks.
+
+        Where the file is gone meanwhile, reading goes on with the oldest there is, after an entry that says so.
+        """
+        path = self._path(function_name)
+        numbers = _numbers(path)
+        events: list[LogEvent] = []
+        for number in numbers:
+            if number < position.segment:
+                continue
+            if position.segment and position.segment < number and position.segment not in numbers:
+                ms = int(self._clock.wall() * 1000)
+                events.append(
+                    LogEvent(ms, "lambent", "[lambent] lines are missing here: they were removed before they were read")
+                )
+            offset = position.offset if number == position.segment else 0
+            try:
+                with _file(path, number).open("rb") as file:
+                    file.seek(offset)
+                    data = file.read(most_bytes)
+            except FileNotFoundError:
+                continue
+            end = data.rfind(b"\n") + 1
+            if end == 0 and len(data) == most_bytes:
+                end = most_bytes  # no line is that long; do not stop here for ever
+            if end:
+                events.extend(_parsed(data[:end]))
+                return events, Position(number, offset + end)
+            position = Position(number, offset)
+        return events, position
+
+    def follow(self, function_name: str, follower: Follower) -> None:
+        """Have `follower` told when the function's files grow."""
+        sink = self._sink(function_name)
+        sink.followers |= {follower}
+
+    def unfollow(self, function_name: str, follower: Follower) -> None:
+        """Have it told no more."""
+        sink = self._sink(function_name)
+        sink.followers -= {follower}
+
+    def _sink(self, function_name: str) -> _Sink:
+        sink = self._sinks.get(function_name)
+        if sink is None:
+            sink = self._sinks[function_name] = _Sink(self, function_name, self._path(function_name))
+        return sink
+
+    def _path(self, function_name: str) -> Path:
+        return self._directory / urllib.parse.quote(function_name, safe="").replace(".", "%2E")
+
+    # The flusher's side.
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._work.wait()
+            self._work.clear()
+            self._awake = False  # before looking: what is put from here on wakes us again
+            self.flush()
+            self._hurry.wait(self._flush_s)  # let some more come together
+
+    def _flush(self, sink: _Sink) -> None:
+        sink.dirty = False
+        grown = False
+        while sink.blocks:
+            blocks: list[bytes] = []
+            size = 0
+            while sink.blocks and size < _WRITE_BYTES:
+                block = sink.blocks.popleft()
+                size += len(block)
+                blocks.append(block)
+            grown |= self._write(sink, b"".join(blocks))
+            sink.written += size
+            self.written += size
+        missing = sink.dropped + sink.lost
+        if missing > sink.told:
+            ms = int(self._clock.wall() * 1000)
+            notice = f"{ms}\tlambent\t[lambent] {missing - sink.told} lines are missing here: the disk was slow or full\n"
+            if self._write(sink, notice.encode(), counted=False):
+                sink.told = missing
+                grown = True
+        if grown:
+            for follower in sink.followers:
+                follower.grown()
+
+    def _write(self, sink: _Sink, data: bytes, *, counted: bool = True) -> bool:
+        """Append; False where the disk refuses."""
+        try:
+            self._append(sink, data)
+        except OSError as error:
+            if counted:
+                sink.lost += data.count(b"\n")
+            if not self._disk_refuses:
+                self._disk_refuses = True
+                _log.warning("logs of functions cannot be written, their lines are lost until they can: %s", error)
+            return False
+        if self._disk_refuses:
+            self._disk_refuses = False
+            _log.warning("logs of functions are written again")
+        return True
+
+    def _append(self, sink: _Sink, data: bytes) -> None:
+        if sink.segment == 0:
+            numbers = _numbers(sink.path)
+            sink.segment = numbers[-1] if numbers else 1
+            sink.torn = True  # whoever wrote it before may have been killed
+        fd = self._opened(sink)
+        try:
+            size = os.lseek(fd, 0, os.SEEK_END)
+            if size and size + len(data) > self._segment_bytes:
+                os.close(fd)
+                fd = -1
+                sink.segment += 1
+                sink.torn = False
+                for number in _numbers(sink.path):
+                    if number <= sink.segment - self._segments:
+                        _file(sink.path, number).unlink(missing_ok=True)
+                fd = self._opened(sink)
+            elif sink.torn and size and os.pread(fd, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            sink.torn = True
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            sink.torn = False
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _opened(self, sink: _Sink) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(_file(sink.path, sink.segment), flags, 0o600)
+        except FileNotFoundError:  # the first line, or somebody removed the directory
+            sink.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(_file(sink.path, sink.segment), flags, 0o600)
+
+
+def _file(path: Path, number: int) -> Path:
+    return path / f"{number:012d}{_SUFFIX}"
+
+
+def _numbers(path: Path) -> list[int]:
+    """The segments that are there, in order."""
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:12]) for name in names if name.endswith(_SUFFIX) and name[:-4].isdigit() and len(name) == 16)
+
+
+def _parsed(data: bytes) -> Iterator[LogEvent]:
+    """The entries of whole lines; what is none (the file was cut by a crash, or edited) is left out."""
+    for line in data.split(b"\n"):
+        stamp, _, rest = line.partition(b"\t")
+        stream, tab, message = rest.partition(b"\t")
+        if tab and stamp.isdigit() and len(stamp) < 16:
+            yield LogEvent(int(stamp), stream.decode("utf-8", "replace"), message.decode("utf-8", "replace"))
