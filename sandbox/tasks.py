@@ -32,6 +32,11 @@ class Tasks:
         for task in self._running:
             task.cancel()
 
+    async def join(self) -> None:
+        """Returns when none runs, those included that others started meanwhile."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled():

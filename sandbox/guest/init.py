@@ -6,10 +6,11 @@ Runtime API's socket where only this sandbox can reach it, forks the runtime pro
 rights and waits; that is a *stem*. When the function comes, init moves its code to /var/task and lets the runtime go. From then
 on init has no right left but to kill, and to start another runtime as the same user.
 
-It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids. It ends
-when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
+It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids.
+It ends when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
 """
 
+import contextlib
 import fcntl
 import os
 import select
@@ -17,7 +18,8 @@ import signal
 import socket
 import struct
 import time
-import typing
+
+import lambent_bootstrap
 
 from . import confine, messages, syscalls
 
@@ -25,6 +27,7 @@ RUNTIME_API = ("127.0.0.1", 9001)
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 LAUNCH_FAILED = 253  # exit status of a child that could not exec; the reason went to init through the go socket
 
 # What /proc tells about the host, or lets root change; the function is not root, but one lock is no lock.
@@ -36,12 +39,11 @@ HIDDEN = ("/proc/acpi", "/proc/scsi")
 class Sandbox:
     """What init knows: its descriptors, its user, and the runtime process if there is one."""
 
-    def __init__(self, control, cgroup_fds, uid, run_python):
-        # type: (socket.socket, list[int], int, typing.Callable[[int], object]) -> None
+    def __init__(self, control, cgroup_fds, uid):
+        # type: (socket.socket, list[int], int) -> None
         self.control = control
         self.cgroup_fds = cgroup_fds
         self.uid = uid
-        self.run_python = run_python
         self.runtime_pid = 0
         self.go = None  # type: socket.socket | None
         self.specialised = False
@@ -82,6 +84,7 @@ class Sandbox:
         os.set_inheritable(api.fileno(), True)
         syscalls.close_all_but([0, 1, 2, go.fileno(), api.fileno()])
         confine.confine(self.uid, self.uid)
+        lambent_bootstrap.rehearse()
         go.send(b"r")
         message, _ = messages.receive(go)
         if message is None:
@@ -94,10 +97,9 @@ class Sandbox:
             os.environ.clear()
             os.environ.update(environment)
             time.tzset()
-            self.run_python(api.detach())
-            os._exit(0)
+            lambent_bootstrap.main(api.detach())
         if message["python"] == "exec":
-            command = [message["interpreter"], "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
+            command = [str(message["interpreter"]), "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
         else:
             found = [path for path in BOOTSTRAPS if os.path.exists(path)]
             if not found:
@@ -108,14 +110,15 @@ class Sandbox:
         try:
             os.execve(command[0], command, environment)
         except OSError as error:
-            go.send("fork/exec {}: {}".format(command[0], os.strerror(error.errno or 0).lower()).encode())
+            go.send(f"fork/exec {command[0]}: {os.strerror(error.errno or 0).lower()}".encode())
 
     def specialise(self, message, fds):
         # type: (dict[str, object], list[int]) -> None
         """Mount what came (the code, perhaps another /tmp), let the runtime go, and give up every right not needed again."""
         targets = message["mounts"]
         init_uid = message["init_uid"]
-        assert isinstance(targets, list) and isinstance(init_uid, int)
+        assert isinstance(targets, list)
+        assert isinstance(init_uid, int)
         for target, fd in zip(targets, fds):
             if target == "/tmp":
                 syscalls.umount("/tmp")
@@ -156,10 +159,8 @@ class Sandbox:
                 event["code"] = os.WEXITSTATUS(status)
                 if event["code"] == LAUNCH_FAILED and self.go is not None:
                     self.go.setblocking(False)
-                    try:
+                    with contextlib.suppress(OSError):
                         event["launch_error"] = self.go.recv(4096).decode(errors="replace") or None
-                    except OSError:
-                        pass
             messages.send(self.control, event)
 
     def serve(self):
@@ -194,15 +195,11 @@ def kill_all():
     One call is enough: the kernel walks all processes under the lock that fork needs, and a process with a fatal signal pending
     cannot fork any more.
     """
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    while True:
-        try:
+    with contextlib.suppress(ChildProcessError):
+        while True:
             os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
 
 
 def drop_rights(uid):
@@ -218,7 +215,6 @@ def drop_rights(uid):
 
 def bring_loopback_up():
     # type: () -> None
-    SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(sock, SIOCGIFFLAGS, request))[1]
@@ -239,14 +235,14 @@ def make_file_system(tmp_fd, uid):
     for path in HIDDEN:
         if os.path.exists(path):
             syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=0")
-    syscalls.mount("/etc/users/{}".format(uid), "/etc/passwd", "", syscalls.MS_BIND)
+    syscalls.mount(f"/etc/users/{uid}", "/etc/passwd", "", syscalls.MS_BIND)
     syscalls.mount_setattr(-100, "/etc/passwd", syscalls.MOUNT_ATTR_RDONLY)
     syscalls.move_mount(tmp_fd, "/tmp")
     syscalls.mount_setattr(-100, "/", syscalls.MOUNT_ATTR_RDONLY)
 
 
-def main(fds, uid, run_python):
-    # type: (list[int], int, typing.Callable[[int], object]) -> None
+def main(fds, uid):
+    # type: (list[int], int) -> None
     """`fds`: control socket, log pipe, /tmp, and the cgroups to join, in this order. Never returns."""
     control = None
     try:
@@ -270,7 +266,7 @@ def main(fds, uid, run_python):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(RUNTIME_API)
             listener.listen(64)
-            sandbox = Sandbox(control, kept[3:], uid, run_python)
+            sandbox = Sandbox(control, kept[3:], uid)
             connection = sandbox.start_runtime()
             messages.send(control, {"event": "stem"}, [connection.fileno(), listener.fileno()])
             connection.close()
@@ -278,9 +274,7 @@ def main(fds, uid, run_python):
     except BaseException as error:
         # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.
         if control is not None:
-            try:
-                messages.send(control, {"event": "failed", "reason": "{}: {}".format(type(error).__name__, error)})
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
     finally:
         os._exit(0)

@@ -5,9 +5,11 @@ ones stand in a table. `libc` is a PyDLL, which keeps the interpreter lock durin
 `clone_process` must not lose the lock between parent and child.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
+import signal
 import struct
 
 MS_RDONLY = 1
@@ -79,7 +81,7 @@ def _check(result, what):
     # type: (int, str) -> int
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, "{}: {}".format(what, os.strerror(number)))
+        raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
 
 
@@ -103,9 +105,8 @@ def clone_process(flags):
     fork hooks are run as `os.fork` runs them; the C library's are skipped, which a process without threads can bear: their
     work is to take and release locks that other threads could hold.
     """
-    SIGCHLD = 17
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(libc.syscall(ctypes.c_long(_CLONE), ctypes.c_long(flags | SIGCHLD), *([ctypes.c_long(0)] * 4)))
+    pid = int(libc.syscall(ctypes.c_long(_CLONE), ctypes.c_long(flags | signal.SIGCHLD), *([ctypes.c_long(0)] * 4)))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -119,7 +120,7 @@ def clone_process(flags):
 def mount(source, target, kind, flags, data=""):
     # type: (str, str, str, int, str) -> None
     result = libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
-    _check(result, "mount {} on {}".format(source, target))
+    _check(result, f"mount {source} on {target}")
 
 
 def umount(target, flags=0):
@@ -193,17 +194,15 @@ def close_all_but(keep):
 def prctl(option, argument=0, third=0):
     # type: (int, int, int) -> int
     arguments = (ctypes.c_ulong(argument), ctypes.c_ulong(third), ctypes.c_ulong(0), ctypes.c_ulong(0))
-    return _check(libc.prctl(ctypes.c_int(option), *arguments), "prctl {}".format(option))
+    return _check(libc.prctl(ctypes.c_int(option), *arguments), f"prctl {option}")
 
 
 def drop_bounding_set():
     # type: () -> None
     """No process that descends from this one can gain a capability by exec any more."""
-    for capability in range(64):
-        try:
+    with contextlib.suppress(OSError):  # at the first number that this kernel does not know
+        for capability in range(64):
             prctl(PR_CAPBSET_DROP, capability)
-        except OSError:
-            break  # the first number that this kernel does not know
 
 
 def set_capabilities(capabilities):

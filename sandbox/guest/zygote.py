@@ -5,7 +5,8 @@ an empty environment plus AWS's LD_LIBRARY_PATH, and single-threaded. What a col
 interpreter is up, the runtime client is imported, the filter program is assembled, garbage is collected and frozen so that
 copies share their pages.
 
-CLONE_PARENT makes the spawner, not the zygote, the parent of each init: sandboxes outlive their zygote, and the spawner reaps them.
+CLONE_PARENT makes the spawner, not the zygote, the parent of each init: sandboxes outlive their zygote, and the spawner
+reaps them.
 """
 
 import gc
@@ -13,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-import typing
+
+import lambent_bootstrap
 
 from . import init, messages, syscalls
 
@@ -32,18 +34,18 @@ CONTROL_FD = 3
 def write_passwd(uid):
     # type: (int) -> None
     """The sandbox's user by its name on AWS; each sandbox has another uid outside, and sees only its own line."""
-    path = "/etc/users/{}".format(uid)
+    path = f"/etc/users/{uid}"
     if os.path.exists(path):
         return
     lines = ["root:x:0:0:root:/root:/sbin/nologin", "nobody:x:65534:65534:nobody:/:/sbin/nologin"]
-    lines.append("sbx_user1051:x:{0}:{0}::/home/sbx_user1051:/sbin/nologin".format(uid))
+    lines.append(f"sbx_user1051:x:{uid}:{uid}::/home/sbx_user1051:/sbin/nologin")
     with open(path + ".new", "w", encoding="ascii") as file:
         file.write("\n".join(lines) + "\n")
     os.rename(path + ".new", path)
 
 
-def serve(control, run_python):
-    # type: (socket.socket, typing.Callable[[int], object]) -> None
+def serve(control):
+    # type: (socket.socket) -> None
     """One message, one sandbox; until the spawner goes."""
     while True:
         message, fds = messages.receive(control)
@@ -56,7 +58,7 @@ def serve(control, run_python):
             write_passwd(uid)
             pid = syscalls.clone_process(NAMESPACES)
             if pid == 0:
-                init.main(fds, uid, run_python)
+                init.main(fds, uid)
             reply["pid"] = pid
         except OSError as error:
             reply["error"] = str(error)
@@ -67,17 +69,13 @@ def serve(control, run_python):
 
 def main():
     # type: () -> None
-    import encodings.idna  # noqa: F401  loaded lazily by sockets; preloaded like the rest
-    import lambent_bootstrap
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
-    bare = set(sys.builtin_module_names)
-    preloaded = sorted(name for name in sys.modules if "." not in name and name not in bare)
+    preloaded = sorted(lambent_bootstrap.prepare())
     gc.collect()
     gc.freeze()
     messages.send(control, {"ready": sys.version.split()[0], "preloaded": preloaded})
-    serve(control, lambent_bootstrap.main)
+    serve(control)

@@ -18,6 +18,8 @@ import os
 import time
 from pathlib import Path
 
+from sandbox.clock import SystemClock
+
 V1_CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 
 
@@ -159,7 +161,7 @@ class Group:
 
 def remove_directory(directory: Path, patience_s: float = 5.0) -> None:
     """rmdir, again while the kernel is not done with the group. Raises OSError when it never is."""
-    deadline = time.monotonic() + patience_s
+    deadline = SystemClock.monotonic() + patience_s
     while True:
         try:
             os.rmdir(directory)
@@ -167,7 +169,7 @@ def remove_directory(directory: Path, patience_s: float = 5.0) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+            if error.errno != errno.EBUSY or SystemClock.monotonic() > deadline:
                 raise
             time.sleep(0.002)
 

@@ -18,9 +18,9 @@ Message = dict[str, object]
 
 
 class Channel:
-    """`on_message(message, fds)` for each packet, `on_closed()` once when the peer is gone; both in the loop, neither after `close`.
+    """`on_message(message, fds)` for each packet, `on_closed()` once when the peer is gone.
 
-    The receiver owns the descriptors that it is given.
+    Both are called in the loop, neither after `close`. The receiver owns the descriptors that it is given.
     """
 
     def __init__(

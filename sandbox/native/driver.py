@@ -22,6 +22,7 @@ from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, 
 from sandbox.native import plan
 from sandbox.native.channel import Channel, Message
 from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class NativeHandle:
             {
                 "op": "specialise",
                 "id": self.id,
-                "code": os.path.relpath(spec.code_path, self._driver.code_dir),
+                "code": spec.code_path.removeprefix(self._driver.code_dir).lstrip("/"),
                 "environment": dict(environment),
                 "python": plan.choose(spec.runtime, spec.environment, _top_level(spec.code_path), self._preloaded),
                 "interpreter": self._interpreter,
@@ -163,7 +164,7 @@ class NativeDriver:
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._handles: dict[str, NativeHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._closing = False
 
     async def start(self) -> None:
@@ -191,7 +192,7 @@ class NativeDriver:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            self._own(self._undo(making), f"undo {name}")
+            self._tasks.start(self._undo(making), f"undo {name}")
             raise
 
     async def _create(self, name: str, runtime: str) -> NativeHandle:
@@ -256,7 +257,7 @@ class NativeDriver:
         self._reconnect()
 
     def _reconnect(self) -> None:
-        self._own(self._connect(), "connect to the spawner")
+        self._tasks.start(self._connect(), "connect to the spawner")
 
     async def _connect(self) -> None:
         """The socket outlives the spawner, so a connection waits in its backlog until there is another spawner to take it."""
@@ -272,16 +273,10 @@ class NativeDriver:
             self._channel = Channel(sock, self._on_message, self._on_closed)
             return
 
-    def _own(self, coroutine: object, name: str) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def close(self) -> None:
         self._closing = True
         await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.join()
         if self._channel is not None:
             self._channel.close()
 

@@ -12,6 +12,7 @@ import signal
 import time
 from pathlib import Path
 
+from sandbox.clock import SystemClock
 from sandbox.native.cgroups import Cgroups, remove_directory, write
 
 
@@ -22,7 +23,7 @@ def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
     within `patience_s`.
     """
     found: list[str] = []
-    deadline = time.monotonic() + patience_s
+    deadline = SystemClock.monotonic() + patience_s
     try:
         bases = Cgroups(owner).bases
     except OSError:
@@ -31,7 +32,7 @@ def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
         groups = [directory for directory in _below(base) if directory.exists()]
         while pids := _kill(groups):
             found.extend(f"process {pid}" for pid in sorted(pids) if f"process {pid}" not in found)
-            if time.monotonic() > deadline:
+            if SystemClock.monotonic() > deadline:
                 raise TimeoutError(f"processes {sorted(pids)} in {base} do not end")
             time.sleep(0.005)
     for base in bases:

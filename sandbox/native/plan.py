@@ -15,7 +15,7 @@ _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES")
 
 
 def choose(runtime: str, environment: Iterable[str], top_level: Iterable[str], preloaded: Collection[str]) -> Python:
-    """`environment`: names of the function's own variables; `top_level`: names at the top of its package; `preloaded`: modules."""
+    """`environment`: names of the function's own variables; `top_level`: names at the top of its package."""
     if not runtime.startswith("python"):
         return "none"
     if any(name.startswith(_READ_AT_START) or name == "AWS_LAMBDA_EXEC_WRAPPER" for name in environment):

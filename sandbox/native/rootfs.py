@@ -1,10 +1,10 @@
 """The root file system that all sandboxes of one runtime share, and the way into it.
 
 Run as a program (``python -m sandbox.native.rootfs JSON``) by the spawner, once per runtime: it
-takes a mount namespace of its own, builds a tmpfs with read-only, nosuid, nodev binds of an allow-list, goes there with pivot_root,
-leaves the host's tree behind for good, and becomes the zygote by exec. Each sandbox's root is then a plain copy of this
-mount namespace, which costs one clone flag instead of some thirty mounts, and there is no moment at which a sandbox could still
-see the host. The interpreter's tree stands at /var/lang, as on AWS, wherever it is on the host.
+takes a mount namespace of its own, builds a tmpfs with read-only, nosuid, nodev binds of an allow-list, goes there with
+pivot_root, leaves the host's tree behind for good, and becomes the zygote by exec. Each sandbox's root is then a plain copy
+of this mount namespace, which costs one clone flag instead of some thirty mounts, and there is no moment at which a sandbox
+could still see the host. The interpreter's tree stands at /var/lang, as on AWS, wherever it is on the host.
 
 Third-party packages of the host's interpreter are masked: a function must not work here because somebody once ran
 ``pip install`` on this machine, and their .pth files are not run either.

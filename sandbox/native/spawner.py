@@ -2,10 +2,10 @@
 
 It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
 
-    {"n", "op": "create", "id", "runtime"}                                → descriptors: connection, listener, log, freezer, memory…
-    {"n", "op": "specialise", "id", "code", "environment", "python", …}   → {}
-    {"n", "op": "reset", "id"}                                            → descriptor: connection
-    {"n", "op": "stop", "id"}                                             → {}
+    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, listener, log, freezer, memory (two, or none)
+    {"n", "op": "specialise", "id", "code", …}    → {}
+    {"n", "op": "reset", "id"}                    → descriptor: connection
+    {"n", "op": "stop", "id"}                     → {}
     and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
 
 Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
@@ -15,7 +15,9 @@ When the gateway goes, so do its sandboxes. What takes longer than a moment (fil
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -28,12 +30,13 @@ import sys
 from pathlib import Path
 
 from sandbox.guest import syscalls
-from sandbox.native import leftovers, probe
+from sandbox.native import interpreters, leftovers
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.channel import Channel, Message
 from sandbox.native.jail import Jail
 from sandbox.native.volumes import Volumes
 from sandbox.native.zygotes import Zygotes
+from sandbox.tasks import Tasks
 
 log = logging.getLogger("lambent.spawner")
 
@@ -78,7 +81,7 @@ class Spawner:
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
         self._jails: dict[str, Jail] = {}
         self._gateway: Channel | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
@@ -99,17 +102,12 @@ class Spawner:
         log.info("the gateway disconnected; ending its %d sandboxes", len(self._jails))
         self._gateway = None
         for name in list(self._jails):
-            self._spawn(self._end(name), f"end {name}")
-
-    def _spawn(self, coroutine: object, name: str) -> None:
-        task = self._loop.create_task(coroutine, name=name)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._end(name), f"end {name}")
 
     def _on_request(self, message: Message, fds: list[int]) -> None:
         for fd in fds:  # the gateway has none to give
             os.close(fd)
-        self._spawn(self._answer(message), str(message.get("op")))
+        self._tasks.start(self._answer(message), str(message.get("op")))
 
     async def _answer(self, message: Message) -> None:
         gateway = self._gateway
@@ -189,7 +187,7 @@ class Spawner:
 
         def on_gone(reason: str) -> None:
             self._tell({"event": "gone", "id": name, "reason": reason})
-            self._spawn(self._end(name), f"end {name}")
+            self._tasks.start(self._end(name), f"end {name}")
 
         jail = self._jails[name] = Jail(name, uid, group, here, on_exit, on_gone)
         try:
@@ -241,9 +239,7 @@ class Spawner:
             tree = syscalls.open_tree(directory)
         finally:
             os.close(directory)
-        syscalls.mount_setattr(
-            tree, "", syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-        )
+        syscalls.mount_setattr(tree, "", syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV)
         return tree
 
     def _tell(self, message: Message) -> None:
@@ -271,7 +267,7 @@ class Spawner:
     def _refill(self) -> None:
         while len(self._spares) + self._filling < self._config.spare_volumes:
             self._filling += 1
-            self._spawn(self._make_spare(), "spare volume")
+            self._tasks.start(self._make_spare(), "spare volume")
 
     async def _make_spare(self) -> None:
         try:
@@ -287,8 +283,7 @@ class Spawner:
             self._gateway.close()
         await asyncio.gather(*(self._end(name) for name in list(self._jails)))
         self._zygotes.close()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.join()
         for volume in self._spares:
             os.close(volume)
         await self._loop.run_in_executor(None, leftovers.sweep, self._config.owner)
@@ -300,18 +295,17 @@ def _checked_id(value: object) -> str:
     return value
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, status_fd: int) -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    interpreters = await loop.run_in_executor(None, probe.find_interpreters)
-    trees, support = probe.native_runtimes(interpreters)
-    spawner = Spawner(config, trees, {"support": support})
-    await spawner.start()
     listener = socket.socket(fileno=config.listen_fd)
     listener.setblocking(False)
+    found = await loop.run_in_executor(None, interpreters.find_interpreters)
+    trees, support = interpreters.native_runtimes(found)
+    spawner = Spawner(config, trees, {"support": support})
 
     def accept() -> None:
         try:
@@ -320,19 +314,36 @@ async def run(config: Config) -> None:
             return
         spawner.serve(sock)
 
-    loop.add_reader(listener.fileno(), accept)
     try:
+        await spawner.start()
+        loop.add_reader(listener.fileno(), accept)
+        say(status_fd, "ready")
         await stop.wait()
     finally:
         loop.remove_reader(listener.fileno())
         await spawner.close()
 
 
+def say(status_fd: int, line: str) -> None:
+    """One line to the supervisor: ``ready``, or ``failed`` and the reason."""
+    os.write(status_fd, f"{line}\n".encode())
+    os.close(status_fd)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="sandbox.native.spawner", description="Makes sandboxes; started by `lambent up`.")
+    parser.add_argument("config", help="Config as JSON")
+    parser.add_argument("--status-fd", type=int, required=True)
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s spawner %(levelname)s %(message)s", stream=sys.stderr)
-    config = Config(**json.loads(sys.argv[1]))
-    leftovers.sweep(config.owner)
-    asyncio.run(run(config))
+    try:
+        config = Config(**json.loads(arguments.config))
+        asyncio.run(run(config, arguments.status_fd))
+    except OSError as error:
+        log.error("%s", error)
+        with contextlib.suppress(OSError):
+            say(arguments.status_fd, f"failed {error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -101,11 +101,12 @@ class Zygote:
         """Its sandboxes live on; only forks that were under way are lost."""
         self.kill()
         reason = f"the {self.runtime} zygote ended"
-        for future in [*self._pending.values(), self._ready]:
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
             if not future.done():
                 future.set_exception(OSError(reason))
-                future.exception()  # nobody may be waiting
-        self._pending.clear()
+        if not self._ready.done():
+            self._ready.set_exception(OSError(reason))
 
     def kill(self) -> None:
         self.dead = True
