@@ -1,0 +1,273 @@
+"""What this host can and cannot give to sandboxes: one `Fact` a subject, each found by trying where trying leaves nothing behind.
+
+Real-sandbox tests skip with the reasons found here, and people read them when something is missing, so every fact says what
+it means for functions and what would change it. All of it together takes less than half a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import platform
+import resource
+import secrets
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sandbox.guest import syscalls
+from sandbox.native import cgroups
+from sandbox.native.interpreters import (
+    PROVIDED_RUNTIMES,
+    PYTHON_RUNTIMES,
+    Interpreter,
+    by_runtime,
+    find_interpreters,
+    native_runtimes,
+    support,
+)
+
+__all__ = ["Fact", "Interpreter", "Level", "find_interpreters", "host", "native_runtimes", "resolves_localhost", "support"]
+
+RESOLVE_S = 0.25  #: a resolver that asks the network for *.localhost may take seconds
+MKFS_DIRECTORIES = "/usr/sbin:/sbin:/usr/local/sbin"
+
+# Bits of linux/capability.h, and what the native driver needs each for.
+CAPABILITIES = {
+    "CHOWN": (0, "log pipes belong to the sandbox's user"),
+    "DAC_OVERRIDE": (1, "cgroups and code belong to others"),
+    "KILL": (5, "stopping sandboxes"),
+    "SETGID": (6, "a user of its own for each sandbox"),
+    "SETUID": (7, "a user of its own for each sandbox"),
+    "SETPCAP": (8, "giving up rights for good"),
+    "NET_ADMIN": (12, "a network of its own for each sandbox"),
+    "SYS_CHROOT": (18, "a root of its own for each sandbox"),
+    "SYS_ADMIN": (21, "namespaces and mounts"),
+}
+CAP_SYS_RESOURCE = 24
+
+
+class Level(enum.Enum):
+    """How much of what is wanted is there."""
+
+    GOOD = "good"
+    DEGRADED = "degraded"  #: sandboxes work, but something about them is weaker or slower
+    MISSING = "missing"  #: there can be no sandboxes, or not of this kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """One subject, as found now."""
+
+    name: str  #: short, stable, for programs: ``cgroups``, ``runtime python3.12``
+    level: Level
+    detail: str  #: what was found, and what it means if it is not good
+    remedy: str = ""  #: what to do about it; empty where nothing needs doing
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.level.value}: {self.detail}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+def host() -> list[Fact]:
+    """All facts, in the order in which one would mend them. Blocks for up to half a second; never raises."""
+    localhost = _in_background(lambda: socket.getaddrinfo("lambent.localhost", 80, type=socket.SOCK_STREAM))
+    interpreters = find_interpreters()
+    facts = [
+        _guarded("rights", rights),
+        _guarded("kernel", kernel),
+        _guarded("namespaces", namespaces),
+        _guarded("cgroups", control_groups),
+        _guarded("seccomp", seccomp),
+        _guarded("ext4 images", ext4_images),
+        _guarded("overlay", overlay),
+        _guarded("open files", open_files),
+    ]
+    return [*facts, _resolver_fact(localhost()), *runtimes(interpreters)]
+
+
+def _guarded(name: str, check: Callable[[], Fact]) -> Fact:
+    try:
+        return check()
+    except (OSError, ValueError) as error:
+        return Fact(name, Level.MISSING, f"could not be found out: {error}")
+
+
+def rights() -> Fact:
+    """Root, and which capabilities of root a container may have taken away."""
+    if os.geteuid() != 0:
+        detail = "not root: functions run as plain processes, without any isolation"
+        return Fact("rights", Level.MISSING, detail, "start it with sudo, or as a system service")
+    effective = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    lacking = [f"CAP_{name} ({why})" for name, (bit, why) in CAPABILITIES.items() if not effective >> bit & 1]
+    if lacking:
+        detail = f"root, but without {', '.join(lacking)}"
+        return Fact("rights", Level.MISSING, detail, "run outside a container, or with --privileged")
+    if not effective >> CAP_SYS_RESOURCE & 1:
+        detail = "root, but without CAP_SYS_RESOURCE: a sandbox's init can be chosen when the host runs out of memory"
+        return Fact("rights", Level.DEGRADED, detail, "run outside a container, or with --privileged")
+    return Fact("rights", Level.GOOD, "root with all capabilities that are needed")
+
+
+def kernel(release: str | None = None) -> Fact:
+    release = release or platform.release()
+    digits = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit()]
+    if platform.system() != "Linux":
+        return Fact("kernel", Level.MISSING, f"{platform.system()}: there are no namespaces", "use Linux for isolation")
+    if digits < [5, 12]:
+        detail = f"Linux {release} cannot make a mount read-only by descriptor (mount_setattr)"
+        return Fact("kernel", Level.MISSING, detail, "Linux 5.12 or later is needed, 5.15 or later is better")
+    if digits < [5, 14]:
+        return Fact("kernel", Level.DEGRADED, f"Linux {release} has no cgroup.kill", "use Linux 5.14 or later")
+    return Fact("kernel", Level.GOOD, f"Linux {release}")
+
+
+def namespaces() -> Fact:
+    """Tried: a container's seccomp filter or a sysctl may refuse what capabilities allow. The thread takes them along as it ends."""
+    wanted = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    refusals: list[str] = []
+
+    def attempt() -> None:
+        try:
+            syscalls.unshare(wanted)
+        except OSError as error:
+            refusals.append(str(error))
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    if refusals:
+        detail = f"the kernel refuses new mount, pid, net, ipc and uts namespaces: {refusals[0]}"
+        return Fact("namespaces", Level.MISSING, detail, "be root; in a container, --privileged")
+    return Fact("namespaces", Level.GOOD, "mount, pid, net, ipc and uts namespaces can be made")
+
+
+def control_groups() -> Fact:
+    """Which mode, where each controller is, and whether groups can be made there."""
+    found = cgroups.find_hierarchies()
+    if found.mode == "none":
+        detail = "no cgroup hierarchy is mounted: nothing limits a function, and it cannot be frozen"
+        return Fact("cgroups", Level.MISSING, detail, "mount -t cgroup2 none /sys/fs/cgroup")
+    places = {name: found.of(name) for name in cgroups.V1_CONTROLLERS}
+    absent = [name for name, place in places.items() if place is None]
+    closed = sorted({str(place) for place in places.values() if place is not None and not _can_make_group(place)})
+    where = ", ".join(f"{name} at {place}" for name, place in places.items() if place is not None)
+    if closed:
+        detail = f"{found.mode}; no group can be made in {', '.join(closed)}"
+        return Fact(
+            "cgroups", Level.MISSING, detail, "be root; in a container, mount them writable (--privileged, --cgroupns=host)"
+        )
+    if "memory" in absent or "freezer" in absent:
+        detail = f"{found.mode}; without {', '.join(absent)}: a function's memory cannot be limited, or it cannot be frozen"
+        return Fact("cgroups", Level.MISSING, detail, "boot with cgroup_enable=memory, or enable the controllers")
+    if absent:
+        return Fact("cgroups", Level.DEGRADED, f"{found.mode}; without {', '.join(absent)}", "enable the controllers")
+    return Fact("cgroups", Level.GOOD, f"{found.mode}: {where}")
+
+
+def seccomp() -> Fact:
+    actions = Path("/proc/sys/kernel/seccomp/actions_avail")
+    if not actions.exists() or "errno" not in actions.read_text().split():
+        detail = "this kernel has no system call filters: a function meets the kernel's whole surface"
+        return Fact("seccomp", Level.DEGRADED, detail, "use a kernel with CONFIG_SECCOMP_FILTER")
+    return Fact("seccomp", Level.GOOD, "system call filters")
+
+
+def ext4_images() -> Fact:
+    """What /tmp of a sandbox is made from where the host's file system has no project quotas."""
+    lacking = []
+    if shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:{MKFS_DIRECTORIES}") is None:
+        lacking.append("mkfs.ext4")
+    if "ext4" not in Path("/proc/filesystems").read_text().split():
+        lacking.append("ext4 in the kernel")
+    try:
+        os.close(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        lacking.append(f"/dev/loop-control ({error.strerror})")
+    if lacking:
+        detail = f"without {', '.join(lacking)}: /tmp of a sandbox is kept in memory"
+        return Fact("ext4 images", Level.DEGRADED, detail, "install e2fsprogs; modprobe loop ext4; in a container, --privileged")
+    return Fact("ext4 images", Level.GOOD, "loop devices and mkfs.ext4")
+
+
+def overlay() -> Fact:
+    if "overlay" not in Path("/proc/filesystems").read_text().split():
+        return Fact("overlay", Level.DEGRADED, "several layers have to be copied together", "modprobe overlay")
+    return Fact("overlay", Level.GOOD, "layers are merged without copying")
+
+
+def open_files() -> Fact:
+    """The gateway holds some ten descriptors per sandbox and one per client."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 16384:
+        detail = f"at most {hard} open files: room for about {hard // 16} sandboxes"
+        return Fact("open files", Level.DEGRADED, detail, "raise it: ulimit -n, or LimitNOFILE= in the service")
+    return Fact("open files", Level.GOOD, f"up to {hard}")
+
+
+def resolves_localhost() -> bool:
+    """Whether names under .localhost lead to this machine, as RFC 6761 wants it and systemd-resolved does it."""
+    return _in_background(lambda: socket.getaddrinfo("lambent.localhost", 80, type=socket.SOCK_STREAM))() is not None
+
+
+def _resolver_fact(answer: object) -> Fact:
+    if answer is None:
+        detail = "the resolver does not know *.localhost: function URLs are paths, not host names, unless told otherwise"
+        return Fact(
+            "*.localhost", Level.DEGRADED, detail, "use systemd-resolved or nss-myhostname; browsers and curl need neither"
+        )
+    return Fact("*.localhost", Level.GOOD, "function URLs by host name work for every program on this machine")
+
+
+def runtimes(interpreters: Iterable[Interpreter]) -> list[Fact]:
+    """One fact a runtime; what one Python lacks is said with it."""
+    interpreters = list(interpreters)
+    serving = by_runtime(interpreters)
+    supported = support(interpreters)
+    facts = []
+    for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
+        detail = supported[runtime].detail
+        if not supported[runtime].available:
+            what, _, remedy = detail.partition("; ")
+            facts.append(Fact(f"runtime {runtime}", Level.MISSING, what, remedy))
+        elif serving[runtime].missing and runtime in PYTHON_RUNTIMES:
+            remedy = "build it again with the libraries for these"
+            facts.append(Fact(f"runtime {runtime}", Level.DEGRADED, detail, remedy))
+        else:
+            facts.append(Fact(f"runtime {runtime}", Level.GOOD, detail))
+    return facts
+
+
+def _can_make_group(place: Path) -> bool:
+    group = place / f"lambent-probe-{secrets.token_hex(4)}"
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return True
+
+
+def _in_background(ask: Callable[[], object]) -> Callable[[], object]:
+    """Begin `ask` now; the result, called later, is what it gave, or None if it failed or has not answered after `RESOLVE_S`."""
+    answers: list[object] = []
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            answers.append(ask())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def answer() -> object:
+        thread.join(RESOLVE_S)
+        return answers[0] if answers else None
+
+    return answer
