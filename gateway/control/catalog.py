@@ -45,11 +45,11 @@ class Catalog:
     def url(self, url_id: str) -> tuple[Function, UrlConfig] | None:
         return self._urls.get(url_id)
 
-    def names(self) -> Sequence[str]:
-        """Names of all functions, in order. Not for the hot path: sorts after a change."""
+    def functions(self) -> Sequence[Function]:
+        """All functions, by name. Not for the hot path."""
         if self._names is None:
             self._names = sorted(self._functions)
-        return self._names
+        return [self._functions[name] for name in self._names]
 
     def subscribe(self, changed: Callable[[Function | None, Function | None], None]) -> None:
         """Have `changed(old, new)` called in the event loop after each committed change; None where there is no old or new.

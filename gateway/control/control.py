@@ -1,0 +1,105 @@
+"""The control plane of one gateway, put together: store, catalog, code, and a rule for each operation that there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+from gateway.clock import Clock
+from gateway.control.aliases import Aliases
+from gateway.control.call import Rule
+from gateway.control.catalog import Catalog
+from gateway.control.changes import Changes
+from gateway.control.code import CodeLinks, CodeStore
+from gateway.control.functions import Functions
+from gateway.control.names import Names
+from gateway.control.policies import Policies
+from gateway.control.settling import Prepare, Settling
+from gateway.control.tags import Tags
+from gateway.control.updates import Updates
+from gateway.control.urls import Urls
+from gateway.control.usage import Usage
+from gateway.control.versions import Versions
+from gateway.store import Store
+from gateway.store.functions import SqliteStore
+
+
+class Control:
+    """Everything under `data_dir` and all that may change it. Make it with `open`."""
+
+    def __init__(self, *, store: Store, catalog: Catalog, code: CodeStore, links: CodeLinks, settling: Settling) -> None:
+        self._store = store
+        self._settling = settling
+        self.catalog = catalog
+        self.code = code
+        self.links = links  #: for LambdaApi, which serves what they lead to
+        self.rules: Mapping[str, Rule] = {}  #: by name of the operation
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        data_dir: Path,
+        account_id: str,
+        region: str,
+        clock: Clock,
+        url_for: Callable[[str], str],
+        concurrency_limit: int = 1000,
+        prepare: Prepare | None = None,
+    ) -> Self:
+        """Open or make what is in `data_dir`, which must exist, and take up what a former process left in progress.
+
+        `url_for` gives the address of a function URL's id. `prepare` is awaited for each new or changed ``$LATEST`` before it is
+        called Active, for ten seconds at most; it may have a sandbox made. Raises StoreError, StoreTooNew for one.
+        """
+        store = await SqliteStore.open(data_dir / "lambent.db")
+        functions = await store.load()
+        catalog = Catalog(functions)
+        code = await CodeStore.open(data_dir / "code", functions)
+        catalog.subscribe(code.changed)
+        changes = Changes(store=store, catalog=catalog)
+        settling = Settling(changes=changes, prepare=prepare)
+        await settling.recover(functions)
+        control = cls(store=store, catalog=catalog, code=code, links=CodeLinks(store=code, clock=clock), settling=settling)
+        # No two configurations ever share a generation: a function that is deleted and made anew is another one.
+        newest = max((version.generation for function in functions for version in function.versions.values()), default=0)
+        next_generation = itertools.count(newest + 1).__next__
+        names = Names(account_id=account_id, region=region, catalog=catalog)
+        usage = Usage(names=names, changes=changes, concurrency_limit=concurrency_limit)
+        use_cases = (
+            Functions(
+                names=names,
+                changes=changes,
+                code=code,
+                links=control.links,
+                settling=settling,
+                usage=usage,
+                clock=clock,
+                next_generation=next_generation,
+            ),
+            Updates(
+                names=names,
+                changes=changes,
+                code=code,
+                settling=settling,
+                usage=usage,
+                clock=clock,
+                next_generation=next_generation,
+            ),
+            Versions(names=names, changes=changes),
+            Aliases(names=names, changes=changes),
+            Urls(names=names, changes=changes, clock=clock, url_for=url_for),
+            Policies(names=names, changes=changes),
+            Tags(names=names, changes=changes),
+            usage,
+        )
+        control.rules = {name: rule for use_case in use_cases for name, rule in use_case.rules().items()}
+        return control
+
+    async def close(self) -> None:
+        """Finish the changes that were begun, and close the store. May be called twice."""
+        self._settling.close()
+        await self.code.close()
+        await self._store.close()

@@ -1,0 +1,149 @@
+"""Changing a function: its code, its configuration.
+
+The generation, and with it every sandbox of the function, changes only when something did: sending the same once more does not
+cost anybody a cold start. The revision changes always, as on AWS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.control import describe, validate
+from gateway.control.call import Call, Rule
+from gateway.control.changes import Changes
+from gateway.control.code import CodeStore, Package
+from gateway.control.functions import archive_of, logging
+from gateway.control.names import Names
+from gateway.control.settling import Settling, not_in_progress, pending, updating
+from gateway.control.usage import Usage
+from gateway.control.versions import check_revision, publish
+from gateway.errors import InvalidParameterValueException, NotImplementedHere
+from gateway.records import LATEST, Function, FunctionVersion
+from sandbox.spec import Architecture
+
+
+class Updates:
+    """Use cases that change an existing function. `next_generation` gives a number that no function version has had before."""
+
+    def __init__(
+        self,
+        *,
+        names: Names,
+        changes: Changes,
+        code: CodeStore,
+        settling: Settling,
+        usage: Usage,
+        clock: Clock,
+        next_generation: Callable[[], int],
+    ) -> None:
+        self._names = names
+        self._changes = changes
+        self._code = code
+        self._settling = settling
+        self._usage = usage
+        self._clock = clock
+        self._next_generation = next_generation
+
+    def rules(self) -> Mapping[str, Rule]:
+        return {"UpdateFunctionCode": self.code, "UpdateFunctionConfiguration": self.configuration}
+
+    async def code(self, call: Call) -> Mapping[str, Any]:
+        params = call.params
+        name = self._names.name(params)
+        self._names.existing(self._names.catalog.get(name), name)
+        if params.get("ImageUri"):
+            raise InvalidParameterValueException("Please don't provide ImageUri when updating a function with packageType Zip.")
+        if params.get("PublishTo"):
+            raise NotImplementedHere("Publishing to $LATEST.PUBLISHED is not implemented yet: leave PublishTo out.")
+        archive = archive_of(params)
+
+        def changed(function: Function | None, package: Package) -> tuple[Function, FunctionVersion]:
+            function = self._names.existing(function, name)
+            latest = function.latest
+            not_in_progress(latest)
+            check_revision(params.get("RevisionId"), latest.revision_id)
+            return function, dataclasses.replace(
+                latest,
+                code_key=package.key,
+                code_sha256=package.sha256,
+                code_size_bytes=package.size_bytes,
+                architecture=Architecture(params["Architectures"][0]) if "Architectures" in params else latest.architecture,
+            )
+
+        self._usage.room_for(len(archive))
+        async with self._code.add(archive) as package:
+            if params.get("DryRun"):
+                _, new = changed(self._names.catalog.get(name), package)
+                return describe.configuration(new)
+            publishing = bool(params.get("Publish"))
+            return await self._update(name, lambda function: changed(function, package), publishing=publishing)
+
+    async def configuration(self, call: Call) -> Mapping[str, Any]:
+        params = call.params
+        name = self._names.name(params)
+
+        def changed(function: Function | None) -> tuple[Function, FunctionVersion]:
+            function = self._names.existing(function, name)
+            latest = function.latest
+            validate.configuration(params, runtime=params.get("Runtime", latest.runtime), snap_start=latest.snap_start)
+            not_in_progress(latest)
+            check_revision(params.get("RevisionId"), latest.revision_id)
+            return function, dataclasses.replace(latest, **_fields(params, latest))
+
+        return await self._update(name, changed, publishing=False)
+
+    async def _update(
+        self, name: str, changed: Callable[[Function | None], tuple[Function, FunctionVersion]], *, publishing: bool
+    ) -> Mapping[str, Any]:
+        """Have `changed` give ``$LATEST`` anew, settle that, and describe what was made."""
+
+        def edit(found: Function | None) -> tuple[Function, tuple[FunctionVersion, FunctionVersion]]:
+            function, new = changed(found)
+            if new != function.latest:
+                new = dataclasses.replace(new, generation=self._next_generation())
+            new = dataclasses.replace(new, revision_id=str(uuid.uuid4()), last_modified=describe.modified(self._clock.wall()))
+            made = dataclasses.replace(function, versions={**function.versions, LATEST: new})
+            if not publishing:
+                new = updating(new)
+                return dataclasses.replace(made, versions={**made.versions, LATEST: new}), (new, new)
+            published, version = publish(made)
+            if published is not made:
+                version = pending(version)
+            new = updating(published.latest)
+            versions = {**published.versions, version.version: version, LATEST: new}
+            return dataclasses.replace(published, versions=versions), (new, version)
+
+        latest, shown = await self._changes.change(name, edit)
+        self._settling.begin(latest)
+        return describe.configuration(shown, shown.version if publishing else None)
+
+
+def _fields(params: Mapping[str, Any], latest: FunctionVersion) -> dict[str, Any]:
+    """The record's fields that a call of UpdateFunctionConfiguration sets. What is not given stays."""
+    found: dict[str, Any] = {
+        field: params[member]
+        for member, field in (
+            ("Role", "role"), ("Handler", "handler"), ("Description", "description"), ("Timeout", "timeout_s"),
+            ("MemorySize", "memory_mb"), ("Runtime", "runtime"),
+        )
+        if member in params
+    }  # fmt: skip
+    if "Environment" in params:
+        found["environment"] = params["Environment"].get("Variables", {})
+    if "DeadLetterConfig" in params:
+        found["dead_letter_arn"] = params["DeadLetterConfig"].get("TargetArn") or None
+    if "KMSKeyArn" in params:
+        found["kms_key_arn"] = params["KMSKeyArn"] or None
+    if "TracingConfig" in params:
+        found["tracing_mode"] = params["TracingConfig"].get("Mode", latest.tracing_mode)
+    if "EphemeralStorage" in params:
+        found["tmp_mb"] = params["EphemeralStorage"]["Size"]
+    if "SnapStart" in params:
+        found["snap_start"] = params["SnapStart"].get("ApplyOn", latest.snap_start)
+    if "LoggingConfig" in params:
+        found["logging"] = logging(latest.name, params["LoggingConfig"], latest.logging)
+    return found
