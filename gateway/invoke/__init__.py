@@ -1,0 +1,1 @@
+"""One invocation, from the function's name to its result."""

@@ -1,0 +1,152 @@
+"""THE path: an invocation comes in, a version is resolved, a sandbox runs it, its report is written, its result goes out.
+
+Whoever waits here waits for one future. With a warm sandbox the event is on its way before `invoke` first waits.
+
+Client gone is not function cancelled. A caller that goes away while its invocation still waits for a sandbox takes it out of the
+queue; once the event is handed over the function runs to its end, is reported and billed, and only the answer is dropped.
+
+An event is handed over once. A sandbox found dead before that costs the caller nothing, another one is found; whatever happens
+after it is the function's outcome, and never a second run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.control.catalog import Catalog
+from gateway.errors import ApiError, InvalidRuntimeException, ServiceException, TooManyRequestsException
+from gateway.invocation import Invocation, InvokeResult
+from gateway.invoke import report
+from gateway.invoke.resolve import resolve
+from gateway.pool.held import Held, Request
+from gateway.pool.pool import Pool
+from gateway.records import FunctionVersion
+from gateway.scheduler.admission import ACCOUNT, RESERVED
+from gateway.scheduler.commands import Why
+from sandbox.errors import RuntimeUnavailable
+from sandbox.outcome import Outcome, Work
+
+
+class Invoker:
+    """`random` gives numbers in [0, 1), for weighted aliases; `queue_wait_s` is how long a caller waits for a sandbox at most."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        pool: Pool,
+        clock: Clock,
+        random: Callable[[], float],
+        region: str,
+        account_id: str,
+        queue_wait_s: float,
+    ) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._clock = clock
+        self._random = random
+        self._region = region
+        self._account_id = account_id
+        self._queue_wait_s = queue_wait_s
+
+    def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
+        """What an invocation would run now. Raises ResourceNotFoundException, ResourceConflictException."""
+        return resolve(
+            self._catalog.get(function_name),
+            function_name,
+            qualifier,
+            region=self._region,
+            account_id=self._account_id,
+            random=self._random,
+        )
+
+    async def invoke(self, invocation: Invocation) -> InvokeResult:
+        """Run it. A function's error is a result too; raises ApiError where the function was not run.
+
+        Cancelled, the invocation leaves the queue, or runs on unheard.
+        """
+        version = self.resolve(invocation.function_name, invocation.qualifier)
+        call = Call(invocation, version, invocation.arrived_s + self._queue_wait_s, self._pool, self._clock)
+        self._pool.submit(call)
+        try:
+            outcome = await call.outcome
+        except asyncio.CancelledError:
+            self._pool.leave(call)
+            raise
+        return InvokeResult(
+            payload=outcome.payload,
+            content_type=outcome.content_type,
+            status=outcome.status,
+            version=version,
+            log_tail=call.log_tail,
+        )
+
+
+class Call(Request):
+    """One invocation on its way. `outcome` is done when the function has answered, or raises an ApiError."""
+
+    __slots__ = ("_clock", "_held", "_invocation", "_pool", "log_tail", "outcome")
+
+    _held: Held
+
+    def __init__(self, invocation: Invocation, version: FunctionVersion, deadline_s: float, pool: Pool, clock: Clock) -> None:
+        super().__init__(version, deadline_s)
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.log_tail: bytes | None = None
+        self._invocation = invocation
+        self._pool = pool
+        self._clock = clock
+
+    def run(self, held: Held) -> None:
+        invocation, version = self._invocation, self.version
+        arn = version.unqualified_arn
+        self._held = held
+        held.sandbox.invoke(
+            Work(
+                request_id=invocation.request_id,
+                invoked_arn=arn if invocation.qualifier is None else f"{arn}:{invocation.qualifier}",
+                payload=invocation.payload,
+                content_type=invocation.content_type,
+                trace_id=invocation.trace_id,
+                timeout_s=version.timeout_s,
+                client_context=invocation.client_context,
+                cognito_identity=invocation.cognito_identity,
+            ),
+            self._settled,
+        )
+        # Now that it is certain that it runs here. Nothing that it writes is read before this step ends.
+        held.log.begin()
+        held.log.platform(report.start(invocation.request_id, version, self._clock.wall()))
+
+    def _settled(self, outcome: Outcome) -> None:
+        """All in this step: the sandbox may be given its next invocation, and write its START, as soon as this returns."""
+        log = self._held.log
+        for line in outcome.log_lines:
+            log.platform(line)
+        for line in report.end(self._invocation.request_id, self.version, outcome, self._clock.wall()):
+            log.platform(line)
+        if self._invocation.want_log_tail:
+            self.log_tail = log.tail()
+        self._pool.settled(self._held)
+        if not self.outcome.done():  # else its caller left
+            self.outcome.set_result(outcome)
+
+    def refused(self, why: Why, error: Exception | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(_api_error(why, error))
+
+
+def _api_error(why: Why, error: Exception | None) -> ApiError:
+    """The one place where what went wrong below becomes what a caller is told."""
+    if isinstance(error, RuntimeUnavailable):
+        return InvalidRuntimeException(str(error))
+    match why:
+        case Why.RESERVED:
+            return TooManyRequestsException(RESERVED)
+        case Why.ACCOUNT | Why.FULL | Why.LATE:
+            return TooManyRequestsException(ACCOUNT)
+        case _:
+            detail = f": {error}" if error is not None else ""
+            return ServiceException(f"The invocation was not run: {why.value}{detail}.")

@@ -1,0 +1,73 @@
+r"""The platform's lines about an invocation in a function's log, as AWS writes them. [P]
+
+Text: ``START RequestId: ID Version: V``, ``END RequestId: ID`` and, with tabs and a tab at its end, ``REPORT RequestId:
+ID\tDuration: …``. JSON (LogFormat JSON): ``platform.start`` and ``platform.report`` instead, as the Telemetry API names them.
+
+Billed is each begun millisecond, of Init too, as AWS has done for zip functions since August 2025.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gateway.records import FunctionVersion
+from sandbox.outcome import Outcome
+
+MIB = 1 << 20
+
+
+def start(request_id: str, version: FunctionVersion, now_wall_s: float) -> str:
+    if version.logging.log_format == "JSON":
+        return _event("platform.start", now_wall_s, {"requestId": request_id, "version": version.version})
+    return f"START RequestId: {request_id} Version: {version.version}"
+
+
+def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float) -> tuple[str, ...]:
+    """What follows an invocation's own output."""
+    duration_ms = outcome.duration_s * 1000
+    billed_ms = math.ceil(duration_ms)
+    used_mb = -(-outcome.max_memory_bytes // MIB)
+    if outcome.init_s is not None:
+        billed_ms += math.ceil(outcome.init_s * 1000)
+    if version.logging.log_format == "JSON":
+        return (_json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s),)
+    init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
+    return (
+        f"END RequestId: {request_id}",
+        (
+            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
+            f"Memory Size: {version.memory_mb} MB\tMax Memory Used: {used_mb} MB\t{init}"
+        ),
+    )
+
+
+def _json_report(
+    request_id: str,
+    version: FunctionVersion,
+    outcome: Outcome,
+    duration_ms: float,
+    billed_ms: int,
+    used_mb: int,
+    now_wall_s: float,
+) -> str:
+    metrics: dict[str, Any] = {
+        "durationMs": round(duration_ms, 3),
+        "billedDurationMs": billed_ms,
+        "memorySizeMB": version.memory_mb,
+        "maxMemoryUsedMB": used_mb,
+    }
+    if outcome.init_s is not None:
+        metrics["initDurationMs"] = round(outcome.init_s * 1000, 3)
+    record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": outcome.status.value}
+    if outcome.error_type is not None:
+        record["errorType"] = outcome.error_type
+    return _event("platform.report", now_wall_s, record)
+
+
+def _event(kind: str, now_wall_s: float, record: dict[str, Any]) -> str:
+    time = datetime.fromtimestamp(now_wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return orjson.dumps({"time": time, "type": kind, "record": record}).decode()

@@ -1,0 +1,118 @@
+"""One sandbox as the pool holds it, what the pool needs of it, and what a request is to the pool."""
+
+from __future__ import annotations
+
+import abc
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.commands import Why
+from gateway.scheduler.state import Instance
+from gateway.scheduler.waiting import Ticket
+from sandbox.outcome import Outcome, Work
+from sandbox.spec import FunctionSpec
+
+
+class SandboxLike(Protocol):
+    """What the pool uses of `sandbox.sandbox.Sandbox`; see there for what each member promises."""
+
+    id: str
+    on_idle: Callable[[Any], None]
+    on_gone: Callable[[Any, str], None]
+
+    async def init(self, spec: FunctionSpec, log: Callable[[bytes], None]) -> None: ...
+    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None: ...
+    def freeze(self) -> None: ...
+    def memory_bytes(self) -> int: ...
+    async def stop(self) -> None: ...
+
+
+class LogStream(Protocol):
+    """Where a sandbox's output and the platform's lines about it go."""
+
+    def output(self, data: bytes) -> None: ...
+    def platform(self, line: str) -> None: ...
+    def begin(self) -> None: ...
+    def tail(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Logs(Protocol):
+    """Opens log streams."""
+
+    def open(self, function_name: str, log_group: str, stream: str) -> LogStream: ...
+
+
+class _NoLog:
+    """The log of a stem: nobody writes to it."""
+
+    __slots__ = ()
+
+    def output(self, data: bytes) -> None: ...
+    def platform(self, line: str) -> None: ...
+    def begin(self) -> None: ...
+    def tail(self) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
+class Held:
+    """A sandbox and what belongs to it. A stem has no log; it is given one with its function."""
+
+    __slots__ = ("instance", "log", "sandbox")
+
+    def __init__(self, instance: Instance, sandbox: SandboxLike) -> None:
+        self.instance = instance
+        self.log: LogStream = _NoLog()
+        self.sandbox = sandbox
+
+    def __repr__(self) -> str:
+        return f"<Held {self.sandbox.id} {self.instance!r}>"
+
+
+class Request(Ticket, abc.ABC):
+    """One invocation as the pool sees it. Exactly one of `run` (the last, if there are several) and `refused` is its end here."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, version: FunctionVersion, deadline_s: float) -> None:
+        super().__init__(deadline_s)
+        self.version = version
+
+    @abc.abstractmethod
+    def run(self, held: Held) -> None:
+        """Hand the event over. Raises SandboxGone if the sandbox is dead: then another one is found.
+
+        Must see to it that `Pool.settled` is called when the answer is there, before the sandbox says that it is idle.
+        """
+
+    @abc.abstractmethod
+    def refused(self, why: Why, error: Exception | None) -> None:
+        """There is no sandbox for it; `error` is what the last start failed with, if that is why."""
+
+
+def spec_of(version: FunctionVersion, code_path: str, now_wall_s: float) -> FunctionSpec:
+    """What a new sandbox is told; each has a log stream of its own, named as AWS names them."""
+    date = datetime.fromtimestamp(now_wall_s, UTC)
+    return FunctionSpec(
+        account_id=version.account_id,
+        region=version.region,
+        name=version.name,
+        version=version.version,
+        arn=version.unqualified_arn,
+        runtime=version.runtime,
+        architecture=version.architecture,
+        handler=version.handler,
+        memory_mb=version.memory_mb,
+        timeout_s=version.timeout_s,
+        tmp_mb=version.tmp_mb,
+        code_path=code_path,
+        environment=version.environment or {},
+        log_group=version.logging.log_group,
+        log_stream=f"{date:%Y/%m/%d}/[{version.version}]{secrets.token_hex(16)}",
+        log_format=version.logging.log_format,
+    )

@@ -1,0 +1,110 @@
+"""The machine's memory, and how many sandboxes it holds. [P]
+
+A sandbox that starts or works counts the MemorySize of its function, because it may use that much any moment. One that is idle
+counts the same until it is frozen and measured, then what it was measured to use: it cannot use more while it is frozen,
+and before it is thawed the difference is reserved. One that is being stopped counts until nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Room(enum.Enum):
+    """Whether there is room for one more."""
+
+    FREE = "free"
+    COMING = "coming"  #: once the idle ones that were told to stop are gone
+    NONE = "none"  #: not even if all that is idle were stopped
+
+
+class Budget:
+    """What is used of the machine. `idle` and `stopping` are parts of `used`; so are the counts beside the bytes.
+
+    `earmarked` is what others, who asked earlier, still wait for.
+    """
+
+    __slots__ = (
+        "earmarked_bytes",
+        "earmarked_count",
+        "idle_bytes",
+        "idle_count",
+        "stopping_bytes",
+        "stopping_count",
+        "total_bytes",
+        "total_count",
+        "used_bytes",
+        "used_count",
+    )
+
+    def __init__(self, total_bytes: int, total_count: int) -> None:
+        self.total_bytes = total_bytes
+        self.total_count = total_count
+        self.used_bytes = self.used_count = 0
+        self.idle_bytes = self.idle_count = 0
+        self.stopping_bytes = self.stopping_count = 0
+        self.earmarked_bytes = self.earmarked_count = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Budget {self.used_bytes >> 20}/{self.total_bytes >> 20} MB, {self.idle_bytes >> 20} MB of it idle, "
+            f"{self.stopping_bytes >> 20} MB stopping; {self.used_count}/{self.total_count} sandboxes>"
+        )
+
+    def take(self, size_bytes: int, count: int = 0) -> None:
+        self.used_bytes += size_bytes
+        self.used_count += count
+
+    def give_back(self, size_bytes: int, count: int = 0) -> None:
+        self.used_bytes -= size_bytes
+        self.used_count -= count
+
+    def shelve(self, size_bytes: int) -> None:
+        """A sandbox became idle: it may be stopped to make room."""
+        self.idle_bytes += size_bytes
+        self.idle_count += 1
+
+    def unshelve(self, size_bytes: int) -> None:
+        """A sandbox is idle no longer."""
+        self.idle_bytes -= size_bytes
+        self.idle_count -= 1
+
+    def stopping(self, size_bytes: int) -> None:
+        self.stopping_bytes += size_bytes
+        self.stopping_count += 1
+
+    def stopped(self, size_bytes: int) -> None:
+        self.stopping_bytes -= size_bytes
+        self.stopping_count -= 1
+        self.used_bytes -= size_bytes
+        self.used_count -= 1
+
+    def fits(self, size_bytes: int, count: int) -> bool:
+        """Whether there is room now."""
+        return (
+            self.used_bytes + self.earmarked_bytes + size_bytes <= self.total_bytes
+            and self.used_count + self.earmarked_count + count <= self.total_count
+        )
+
+    def lacking(self, size_bytes: int, count: int) -> bool:
+        """Whether more has to be stopped than is being stopped already."""
+        return not (
+            self.used_bytes - self.stopping_bytes + self.earmarked_bytes + size_bytes <= self.total_bytes
+            and self.used_count - self.stopping_count + self.earmarked_count + count <= self.total_count
+        )
+
+    def hopeless(self, size_bytes: int, count: int, spared_bytes: int, spared_count: int) -> bool:
+        """Whether stopping all that is idle, but for what is spared, would still not make room."""
+        return not (
+            self.used_bytes - self.stopping_bytes - self.idle_bytes + spared_bytes + self.earmarked_bytes + size_bytes
+            <= self.total_bytes
+            and self.used_count - self.stopping_count - self.idle_count + spared_count + self.earmarked_count + count
+            <= self.total_count
+        )
+
+    def earmark(self, size_bytes: int, count: int) -> None:
+        self.earmarked_bytes += size_bytes
+        self.earmarked_count += count
+
+    def clear_earmarks(self) -> None:
+        self.earmarked_bytes = self.earmarked_count = 0

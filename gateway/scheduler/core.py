@@ -1,0 +1,306 @@
+"""Events and the time in, commands out: the decisions of the gateway. [P]
+
+Each method is one thing that happened; it changes the state at once and returns what is to be done about it, in order. The caller
+performs the commands and reports what came of them as further events. Whatever a command promises is already true in the state
+when it is returned: a sandbox in a `Run` is in no index any more.
+
+The way of an invocation: `arrived` takes a concurrency slot and the newest warm sandbox of its group, or thaws the newest frozen
+one. If there is neither it queues, and a sandbox is started if that serves anybody sooner than waiting does. Whichever comes
+first serves it, a start or another's end; a start that comes too late is a spare. `settled` is its answer, `idled` the end of its
+sandbox's work and of its slot.
+
+What the decisions are made of is in `moves`, one step each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.commands import Command, Freeze, Refuse, Why
+from gateway.scheduler.group import Key
+from gateway.scheduler.keepalive import Due
+from gateway.scheduler.moves import Moves
+from gateway.scheduler.state import Event, Instance, State
+from gateway.scheduler.waiting import Ticket
+from sandbox.spec import StemKey
+
+ATTEMPTS: Final = 3  #: starts in a row that fail, or sandboxes in a row that are dead, before a caller is told
+NOTHING: Final[Sequence[Command]] = ()
+
+
+class Core(Moves):
+    """The scheduler. A caller reads `wake_s`: `tick` is to be called then, or somewhat later."""
+
+    # --- invocations
+
+    def arrived(self, ticket: Ticket, version: FunctionVersion, now: float) -> Sequence[Command]:
+        """An invocation of `version` wants a sandbox."""
+        if self.closing:
+            return [Refuse(ticket, Why.CLOSING)]
+        key = (version.name, version.version, version.generation)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.new_group(key, version, now)
+        ticket.group = group
+        out: list[Command] = []
+        if not group.share.enter():
+            self.hold(ticket, now, out)
+            return out
+        self.place(ticket, now, out)
+        return out
+
+    def settled(self, instance: Instance, now: float) -> None:
+        """Its invocation has an answer. The sandbox and the slot are not free before `idled`."""
+        instance.see(Event.SETTLED)
+        self.unbusy(instance)
+        group = instance.group
+        group.finishing += 1
+        group.share.answered()
+
+    def idled(self, instance: Instance, now: float) -> Sequence[Command]:
+        """Runtime and extensions asked for the next event."""
+        instance.see(Event.RELEASED)
+        group = instance.group
+        group.finishing -= 1
+        group.run_s.add(now - instance.since_s)
+        share = group.share
+        share.leave(answered=True)
+        quota = share.quota
+        if not group.waiting and not quota.waiting and not self.starved and not group.retired:  # what nearly always is
+            self.shelve(instance, now)
+            return NOTHING
+        out: list[Command] = []
+        self.offer(instance, now, out)
+        self.admit(quota, now, out)
+        self.feed(now, out)
+        return out
+
+    def left(self, ticket: Ticket, now: float) -> Sequence[Command]:
+        """Its caller does not want it any more. If a sandbox has it already it runs on, and only the answer is dropped."""
+        out: list[Command] = []
+        self.withdraw(ticket, now, out)
+        return out
+
+    def missed(self, ticket: Ticket, instance: Instance, now: float) -> Sequence[Command]:
+        """The sandbox was dead before the event was handed over: the invocation gets another one, and its place at the front."""
+        out: list[Command] = []
+        instance.see(Event.DIED)
+        self.unbusy(instance)
+        ticket.attempts += 1
+        if ticket.attempts < ATTEMPTS:
+            self.place(ticket, now, out, front=True)
+        else:
+            share = instance.group.share
+            share.leave(answered=False)
+            out.append(self.refuse(ticket, Why.FAILED))
+            self.admit(share.quota, now, out)
+        self.stop(instance, out)
+        return out
+
+    # --- sandboxes
+
+    def made(self, instance: Instance, now: float) -> Sequence[Command]:
+        """A stem is there."""
+        out: list[Command] = []
+        instance.see(Event.MADE)
+        supply = self.supplies[instance.stem]
+        supply.made()
+        while supply.claims:
+            group, since_s = supply.claims.popleft()
+            if len(group.waiting) >= group.coming:
+                self.specialise(instance, group, since_s, now, out)
+                break
+            self.drop_claim(group)
+        else:
+            supply.ready[instance] = None
+            self.budget.shelve(instance.memory_bytes)
+        self.tend(supply, now, out)
+        self.feed(now, out)
+        return out
+
+    def make_failed(self, instance: Instance, now: float, error: Exception, *, final: bool) -> Sequence[Command]:
+        """A stem could not be made, and nothing of it is left. `final`: nor will one ever be."""
+        out: list[Command] = []
+        instance.see(Event.EXITED)
+        self.budget.give_back(instance.memory_bytes, 1)
+        supply = self.supplies[instance.stem]
+        supply.failed(now, error, final=final)
+        while final and supply.claims:
+            group, _ = supply.claims.popleft()
+            self.drop_claim(group)
+            self.give_up(group, error, now, out)
+        self.wake(supply.retry_s)
+        self.feed(now, out)
+        return out
+
+    def started(self, instance: Instance, now: float) -> Sequence[Command]:
+        """Init is over; it can take work."""
+        out: list[Command] = []
+        instance.see(Event.READY)
+        group = instance.group
+        self.start_ended(instance, now)
+        group.failures = 0
+        supply = self.supplies[instance.stem]
+        cold_s = now - instance.since_s
+        group.cold_s.add(cold_s)
+        supply.cold_s.add(cold_s)
+        self.offer(instance, now, out)
+        self.tend(supply, now, out)
+        self.feed(now, out)
+        return out
+
+    def start_failed(
+        self, instance: Instance, now: float, error: Exception, *, final: bool = False, later: bool = False
+    ) -> Sequence[Command]:
+        """A sandbox was lost before it took work. `final`: so will be the next. `later`: none can be made for a while."""
+        out: list[Command] = []
+        instance.see(Event.DIED)
+        group = instance.group
+        self.start_ended(instance, now)
+        self.stop(instance, out)
+        supply = self.supplies[instance.stem]
+        if later:
+            supply.back_off(now, error)
+        else:
+            group.failures += 1
+        if final or group.failures >= ATTEMPTS:
+            group.failures = 0
+            self.give_up(group, error, now, out)
+        else:
+            supply.error = error
+            self.grow(group, now, out)
+        self.tend(supply, now, out)
+        return out
+
+    def measured(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
+        """What a frozen sandbox uses."""
+        if instance.state is not State.FROZEN:  # it was picked in the meantime
+            return NOTHING
+        used_bytes = min(used_bytes, instance.group.memory_bytes)
+        self.budget.unshelve(instance.memory_bytes)
+        self.budget.take(used_bytes - instance.memory_bytes)
+        self.budget.shelve(used_bytes)
+        instance.memory_bytes = used_bytes
+        out: list[Command] = []
+        self.feed(now, out)
+        return out
+
+    def died(self, instance: Instance, now: float) -> Sequence[Command]:
+        """It went away by itself, or the gateway closes and ends what runs in it."""
+        out: list[Command] = []
+        state = instance.state
+        instance.see(Event.DIED)
+        if state is State.STEM:
+            supply = self.supplies[instance.stem]
+            del supply.ready[instance]
+            self.budget.unshelve(instance.memory_bytes)
+            self.stop(instance, out)
+            self.tend(supply, now, out)
+            return out
+        group = instance.group
+        if state is State.STARTING:
+            self.start_ended(instance, now)
+        elif state is State.IDLE or state is State.FROZEN:
+            self.index.remove(instance)
+            self.budget.unshelve(instance.memory_bytes)
+        elif state is State.RESERVED:
+            self.unbusy(instance)
+            group.share.leave(answered=False)
+        else:
+            group.finishing -= 1
+            group.share.leave(answered=True)
+        self.stop(instance, out)
+        self.admit(group.share.quota, now, out)
+        self.grow(group, now, out)
+        return out
+
+    def stopped(self, instance: Instance, now: float) -> Sequence[Command]:
+        """Nothing of it is left."""
+        instance.see(Event.EXITED)
+        self.budget.stopped(instance.memory_bytes)
+        out: list[Command] = []
+        self.feed(now, out)
+        return out
+
+    # --- functions
+
+    def used(self, stem: StemKey, change: int, now: float) -> Sequence[Command]:
+        """So many more (or fewer) versions of functions need this kind of stem."""
+        out: list[Command] = []
+        supply = self.supply(stem, now)
+        supply.users += change
+        self.tend(supply, now, out)
+        return out
+
+    def retired(self, key: Key, now: float) -> Sequence[Command]:
+        """A version was changed or deleted. Its idle sandboxes go now, the others when they have finished what was accepted."""
+        out: list[Command] = []
+        group = self.groups.pop(key, None)
+        if group is not None:
+            group.retired = True
+            for instance in [*group.warm, *group.frozen]:
+                self.retire(instance, out)
+            self.forget(group)
+        return out
+
+    def reserved(self, name: str, limit: int | None, now: float) -> Sequence[Command]:
+        """A function's reserved concurrency is now this, or (None) none."""
+        out: list[Command] = []
+        for quota in self.admission.reserve(name, limit):
+            self.admit(quota, now, out)
+        return out
+
+    # --- time
+
+    def tick(self, now: float) -> Sequence[Command]:
+        """Whatever is due: deadlines, second thoughts, freezing and stopping what was idle for long, stems."""
+        out: list[Command] = []
+        self.wake_s = math.inf
+        while (ticket := self.deadlines.pop(now)) is not None:
+            why = self.lateness(ticket)
+            error = self.supplies[ticket.group.stem].error if why is Why.LATE_START else None
+            self.withdraw(ticket, now, out)
+            out.append(self.refuse(ticket, why, error))
+        self.reconsider(now, out)
+        for instance, due in list(self.keepalive.due(self.index, now)):
+            if due is Due.STOP:
+                self.retire(instance, out)
+            else:
+                instance.see(Event.COOLED)
+                self.index.freeze(instance)
+                out.append(Freeze(instance))
+        for supply in self.supplies.values():
+            supply.decay(now)
+            self.tend(supply, now, out)
+        self.feed(now, out)
+        for due_s in (self.deadlines.next_s(), self.keepalive.next_s(self.index), next(iter(self.rechecks.values()), None)):
+            if due_s is not None:
+                self.wake(due_s)
+        return out
+
+    def closed(self, now: float) -> Sequence[Command]:
+        """Let nobody in any more, and let go whatever is idle. Who was let in is served."""
+        self.closing = True
+        out: list[Command] = []
+        for key in list(self.groups):
+            out += self.retired(key, now)
+        for supply in self.supplies.values():
+            supply.users = 0
+            self.tend(supply, now, out)
+        return out
+
+    def abandoned(self, now: float) -> Sequence[Command]:
+        """Send away whoever still waits, and start nothing more for them."""
+        out: list[Command] = []
+        held = [ticket for share in self.admission.shares.values() for ticket in share.quota.waiting]
+        queued = [ticket for group in list(self.rechecks) for ticket in group.waiting]
+        for ticket in dict.fromkeys(held + queued):
+            self.withdraw(ticket, now, out)
+            out.append(self.refuse(ticket, Why.CLOSING))
+        for supply in self.supplies.values():
+            while supply.claims:
+                self.drop_claim(supply.claims.popleft()[0])
+        return out

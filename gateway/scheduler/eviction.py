@@ -1,0 +1,26 @@
+"""Who has to go when memory or places run out. [P]
+
+Frozen sandboxes first, the one that was used longest ago before the others, then warm ones, then stems. Never one that works,
+starts or is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from gateway.scheduler.index import Index
+from gateway.scheduler.state import Instance
+from gateway.scheduler.stems import Supply
+
+
+def victims(index: Index, supplies: Iterable[Supply], spared: Instance | None) -> Iterator[Instance]:
+    """Whom to stop, in this order, but for `spared`. Each has to be taken out of its index before the next is asked for."""
+    for queue in (index.frozen, index.warm, *(supply.ready for supply in supplies)):
+        while queue:
+            oldest = iter(queue)
+            victim = next(oldest)
+            if victim is spared:
+                if len(queue) == 1:
+                    break
+                victim = next(oldest)
+            yield victim

@@ -1,0 +1,75 @@
+"""All sandboxes and waiters of one generation of one version of one function: they are interchangeable. [P]"""
+
+from __future__ import annotations
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.admission import Share
+from gateway.scheduler.scaling import Mean
+from gateway.scheduler.state import Instance
+from gateway.scheduler.waiting import Line
+from sandbox.spec import StemKey
+
+MIB = 1 << 20
+
+Key = tuple[str, str, int]  #: function name, version, generation
+
+
+class Group:
+    """What one key has. Counters instead of sets wherever nobody asks which ones they are."""
+
+    __slots__ = (
+        "begun_sum_s",
+        "busy",
+        "cold_s",
+        "coming",
+        "failures",
+        "finishing",
+        "forgotten",
+        "frozen",
+        "held",
+        "key",
+        "memory_bytes",
+        "retired",
+        "run_s",
+        "share",
+        "stem",
+        "version",
+        "waiting",
+        "warm",
+    )
+
+    def __init__(self, key: Key, version: FunctionVersion, share: Share) -> None:
+        self.key = key
+        self.version = version
+        self.memory_bytes = version.memory_mb * MIB
+        self.stem = StemKey(version.runtime, version.architecture)
+        self.share = share
+        self.warm: dict[Instance, None] = {}  #: newest last
+        self.frozen: dict[Instance, None] = {}  #: newest last
+        self.waiting = Line()
+        self.held = 0  #: its tickets that wait for a concurrency slot
+        self.coming = 0  #: asked for and not ready: waiting for a stem, or STARTING
+        self.busy = 0  #: RESERVED
+        self.begun_sum_s = 0.0  #: sum over the busy ones of when they were picked
+        self.finishing = 0
+        self.failures = 0  #: starts that failed since one succeeded
+        self.retired = False  #: no arrival finds it any more; it serves who waits already
+        self.forgotten = False  #: the last of it went, and its part in its share with it
+        self.run_s = Mean()  #: how long an invocation keeps a sandbox
+        self.cold_s = Mean()  #: how long a start takes
+
+    def __repr__(self) -> str:
+        name, version, generation = self.key
+        return (
+            f"<Group {name}:{version}/{generation} {len(self.waiting)} waiting, {self.coming} coming, {self.busy} busy, "
+            f"{self.finishing} finishing, {len(self.warm)} warm, {len(self.frozen)} frozen{', retired' if self.retired else ''}>"
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Nothing of it is left, so it can be forgotten."""
+        return not (self.waiting or self.warm or self.frozen or self.held or self.coming or self.busy or self.finishing)
+
+    def mean_elapsed_s(self, now: float) -> float:
+        """How long the busy ones have been busy on average."""
+        return now - self.begun_sum_s / self.busy if self.busy else 0.0

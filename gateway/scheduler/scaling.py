@@ -1,0 +1,49 @@
+"""How many sandboxes the waiters of one group are worth. [P]
+
+A start helps nobody before it is ready, a cold start from now. Until then, and after, the sandboxes that there are (busy, or on
+their way) work the queue off: with `p` waiting, `k` of them and `run_s` an invocation that takes p·run_s/k. Only if that is
+longer than a cold start does one more sandbox serve anybody sooner, and so a burst of N short invocations starts about
+N·run_s/cold_s of them instead of N, while N long ones start N.
+
+What is not known is guessed low and corrected by looking: while nothing has finished yet, the invocations that run have taken at
+least as long as they have run so far. So a burst for a function that was never seen starts a few at once, a quarter of it in all,
+and the rest about one cold start later if the first ones still run.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WEIGHT: Final = 0.2  #: of the newest observation in a moving mean
+COLD_GUESS_S: Final = 0.1  #: a cold start before any was seen
+UNDOUBTED: Final = 4  #: starts for a function of unknown duration that are not thought about
+RUN_GUESS: Final = 0.25  #: its duration beyond those, in cold starts
+
+
+class Mean:
+    """A moving mean that begins with the first observation; `value` is None before it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+
+    def add(self, observation: float) -> None:
+        value = self.value
+        self.value = observation if value is None else value + WEIGHT * (observation - value)
+
+
+def worth_starting(*, waiting: int, coming: int, busy: int, run_s: float | None, elapsed_s: float, cold_s: float) -> bool:
+    """Whether one more start serves the waiters sooner than what there is.
+
+    `waiting` does not count those who will be served by a sandbox that is just finishing. `elapsed_s` is how long the busy
+    ones have been busy on average.
+    """
+    if coming >= waiting:
+        return False
+    serving = coming + busy
+    if not serving:
+        return True
+    if run_s is None:
+        run_s = cold_s if serving < UNDOUBTED else RUN_GUESS * cold_s
+    return waiting * max(run_s, elapsed_s) > serving * cold_s

@@ -1,0 +1,92 @@
+"""Invocations that wait: their tickets, and the time at which each has waited long enough. [P]
+
+A ticket waits at one of two places. HELD: it has no concurrency slot yet, and some invocation under the same limit has already
+answered, so that a slot is about to come free. QUEUED: it has its slot and waits for a sandbox of its group. Both queues are
+ordered dictionaries: first in, first out, and whoever leaves takes no longer than whoever is served.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.scheduler.admission import Quota
+    from gateway.scheduler.group import Group
+
+
+class Place(enum.Enum):
+    """Where a ticket is. It moves down this list only, but for a sandbox that turned out dead: PLACED back to QUEUED."""
+
+    NEW = "new"
+    HELD = "held"
+    QUEUED = "queued"
+    PLACED = "placed"  #: a sandbox was given to it
+    OUT = "out"  #: refused, or its caller left
+
+
+class Ticket:
+    """One invocation as the scheduler sees it; the pool's subclass knows what to run.
+
+    `deadline_s` is the caller's: by then it wants a sandbox or to be told that there is none.
+    """
+
+    __slots__ = ("attempts", "deadline_s", "due_s", "group", "place", "queued_s", "quota")
+
+    group: Group
+    quota: Quota  #: whose slot it waits for while HELD
+
+    def __init__(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self.place = Place.NEW
+        self.attempts = 0  #: sandboxes that were dead when its event was to be handed over
+        self.due_s = deadline_s  #: when its present wait ends
+        self.queued_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self.place.value} until {self.due_s:.3f}>"
+
+
+Line = OrderedDict[Ticket, None]  #: tickets in order of arrival
+
+
+class Deadlines:
+    """Who has waited long enough, found without asking everybody.
+
+    A heap whose entries are not taken out when a ticket moves on: they are skipped when they come up, and swept when they are
+    most of it, which makes each ticket's share of the sweeping constant.
+    """
+
+    __slots__ = ("_heap", "_sequence", "_sweep_at")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Ticket]] = []
+        self._sequence = itertools.count()
+        self._sweep_at = 64
+
+    def add(self, ticket: Ticket, due_s: float) -> None:
+        ticket.due_s = due_s
+        heapq.heappush(self._heap, (due_s, next(self._sequence), ticket))
+        if len(self._heap) > self._sweep_at:
+            self._heap = [entry for entry in self._heap if _stands(entry)]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(64, 2 * len(self._heap))
+
+    def next_s(self) -> float | None:
+        """The earliest time at which somebody may have waited long enough."""
+        while self._heap and not _stands(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self, now: float) -> Ticket | None:
+        """Someone whose time has come, or None."""
+        due_s = self.next_s()
+        return heapq.heappop(self._heap)[2] if due_s is not None and due_s <= now else None
+
+
+def _stands(entry: tuple[float, int, Ticket]) -> bool:
+    due_s, _, ticket = entry
+    return ticket.due_s == due_s and (ticket.place is Place.QUEUED or ticket.place is Place.HELD)

@@ -1,0 +1,335 @@
+"""The scheduler's core against everything that may happen, in any order.
+
+The machine below is the rest of the gateway: it performs commands, at leisure, and makes everything else happen. After each step
+it counts again, from the sandboxes and invocations themselves, what the core keeps in counters and indexes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.core import Core
+from gateway.scheduler.group import Group
+from gateway.scheduler.policy import MIB, Policy
+from gateway.scheduler.state import Instance, State
+from gateway.scheduler.waiting import Place, Ticket
+from sandbox.spec import Architecture, StemKey
+from tests.sim.records import version
+
+MEMORY_MB = {"small": 128, "middle": 256, "large": 700, "huge": 2048}
+NAMES = st.sampled_from(list(MEMORY_MB))
+POLICY = Policy(
+    memory_bytes=1024 * MIB,
+    max_sandboxes=7,
+    concurrency=6,
+    queue_max=4,
+    queue_max_per_key=3,
+    freeze_after_s=0.25,
+    keep_alive_s=5,
+    stems_min=1,
+    stems_max=2,
+    stem_bytes=8 * MIB,
+)
+STEM = StemKey("python3.11", Architecture.X86_64)
+CHOICE = st.integers(0, 1_000_000)
+
+
+class Machine(RuleBasedStateMachine):
+    """`fates` counts how often each invocation got a sandbox for good, was refused, or left: never more than once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Core(POLICY)
+        self.now = 1000.0
+        self.versions: dict[str, FunctionVersion] = {}
+        self.instances: list[Instance] = []  # those that are not GONE
+        self.frozen: list[Instance] = []  # told to freeze and not measured yet
+        self.running: dict[Instance, Ticket] = {}
+        self.open: list[Ticket] = []  # those that have no fate yet
+        self.fates: Counter[Ticket] = Counter()
+        for name, memory_mb in MEMORY_MB.items():
+            self.versions[name] = version(name, memory_mb=memory_mb)
+            self.perform(self.core.used(STEM, 1, self.now))
+
+    def perform(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Make(instance):
+                    assert instance.state is State.MAKING
+                    self.instances.append(instance)
+                case Specialise(instance):
+                    assert instance.state is State.STARTING
+                case Run(ticket, instance):
+                    assert instance.state is State.RESERVED, "a sandbox is promised before it is told"
+                    assert instance not in self.running, "one invocation at a time"
+                    self.running[instance] = ticket
+                    self.open.remove(ticket)
+                    self.fates[ticket] += 1
+                case Freeze(instance):
+                    assert instance.state is State.FROZEN
+                    self.frozen.append(instance)
+                case Stop(instance):
+                    assert instance.state is State.STOPPING
+                    self.running.pop(instance, None)
+                case Refuse(ticket, _, _):
+                    self.open.remove(ticket)
+                    self.fates[ticket] += 1
+
+    def among(self, *states: State) -> list[Instance]:
+        return [instance for instance in self.instances if instance.state in states]
+
+    def pick(self, choice: int, *states: State) -> Instance:
+        candidates = self.among(*states)
+        return candidates[choice % len(candidates)]
+
+    # --- what the rest of the gateway does
+
+    @rule(name=NAMES, patience_s=st.sampled_from([0.005, 0.5, 30.0]))
+    def arrive(self, name: str, patience_s: float) -> None:
+        ticket = Ticket(self.now + patience_s)
+        self.open.append(ticket)
+        self.perform(self.core.arrived(ticket, self.versions[name], self.now))
+
+    @precondition(lambda self: self.among(State.RESERVED))
+    @rule(choice=CHOICE)
+    def settle(self, choice: int) -> None:
+        self.core.settled(self.pick(choice, State.RESERVED), self.now)
+
+    @precondition(lambda self: self.among(State.FINISHING))
+    @rule(choice=CHOICE)
+    def idle(self, choice: int) -> None:
+        instance = self.pick(choice, State.FINISHING)
+        del self.running[instance]
+        self.perform(self.core.idled(instance, self.now))
+
+    @precondition(lambda self: self.among(State.RESERVED))
+    @rule(choice=CHOICE)
+    def dead_on_hand_over(self, choice: int) -> None:
+        instance = self.pick(choice, State.RESERVED)
+        ticket = self.running.pop(instance)
+        self.fates[ticket] -= 1
+        self.open.append(ticket)
+        self.perform(self.core.missed(ticket, instance, self.now))
+
+    @precondition(lambda self: self.open)
+    @rule(choice=CHOICE)
+    def client_leaves(self, choice: int) -> None:
+        ticket = self.open.pop(choice % len(self.open))
+        self.fates[ticket] += 1
+        self.perform(self.core.left(ticket, self.now))
+
+    @precondition(lambda self: self.running)
+    @rule(choice=CHOICE)
+    def client_of_a_running_one_leaves(self, choice: int) -> None:
+        self.perform(self.core.left(list(self.running.values())[choice % len(self.running)], self.now))
+
+    @precondition(lambda self: self.among(State.MAKING))
+    @rule(choice=CHOICE)
+    def stem_is_made(self, choice: int) -> None:
+        self.perform(self.core.made(self.pick(choice, State.MAKING), self.now))
+
+    @precondition(lambda self: self.among(State.MAKING))
+    @rule(choice=CHOICE, final=st.booleans())
+    def stem_is_not_made(self, choice: int, final: bool) -> None:
+        instance = self.pick(choice, State.MAKING)
+        self.instances.remove(instance)
+        self.perform(self.core.make_failed(instance, self.now, RuntimeError("no stem"), final=final))
+
+    @precondition(lambda self: self.among(State.STARTING))
+    @rule(choice=CHOICE)
+    def start(self, choice: int) -> None:
+        self.perform(self.core.started(self.pick(choice, State.STARTING), self.now))
+
+    @precondition(lambda self: self.among(State.STARTING))
+    @rule(choice=CHOICE, kind=st.sampled_from(["again", "later", "final"]))
+    def start_fails(self, choice: int, kind: str) -> None:
+        instance = self.pick(choice, State.STARTING)
+        error = RuntimeError("no start")
+        self.perform(self.core.start_failed(instance, self.now, error, final=kind == "final", later=kind == "later"))
+
+    @precondition(lambda self: self.among(State.STEM, State.STARTING, State.IDLE, State.FROZEN, State.RESERVED, State.FINISHING))
+    @rule(choice=CHOICE)
+    def die(self, choice: int) -> None:
+        instance = self.pick(choice, State.STEM, State.STARTING, State.IDLE, State.FROZEN, State.RESERVED, State.FINISHING)
+        self.perform(self.core.died(instance, self.now))
+
+    @precondition(lambda self: self.among(State.STOPPING))
+    @rule(choice=CHOICE)
+    def stop(self, choice: int) -> None:
+        instance = self.pick(choice, State.STOPPING)
+        self.instances.remove(instance)
+        self.perform(self.core.stopped(instance, self.now))
+
+    @precondition(lambda self: self.frozen)
+    @rule(choice=CHOICE, used_mb=st.integers(0, 200))
+    def measure(self, choice: int, used_mb: int) -> None:
+        instance = self.frozen.pop(choice % len(self.frozen))
+        self.perform(self.core.measured(instance, used_mb * MIB, self.now))
+
+    @rule(name=NAMES)
+    def update_function(self, name: str) -> None:
+        old = self.versions[name]
+        self.versions[name] = dataclasses.replace(old, generation=old.generation + 1)
+        self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
+
+    @rule(name=NAMES, limit=st.sampled_from([None, 0, 1, 2]))
+    def change_concurrency(self, name: str, limit: int | None) -> None:
+        self.perform(self.core.reserved(name, limit, self.now))
+
+    @rule(passed_s=st.sampled_from([0.001, 0.02, 0.15, 0.3, 6.0, 61.0]))
+    def time_passes(self, passed_s: float) -> None:
+        until = self.now + passed_s
+        for _ in range(10_000):
+            if self.core.wake_s > until:
+                break
+            self.now = max(self.now, self.core.wake_s)
+            self.perform(self.core.tick(self.now))
+        else:
+            raise AssertionError(f"tick never rests: {self.core!r}")
+        self.now = until
+
+    # --- what must be true after each step
+
+    @invariant()
+    def each_invocation_has_one_fate(self) -> None:
+        assert all(count == 1 for ticket, count in self.fates.items() if ticket not in self.open)
+        assert all(not self.fates[ticket] for ticket in self.open)
+        assert len(self.open) == len(set(self.open))
+
+    def groups(self) -> set[Group]:
+        """Retired ones too."""
+        bound = {
+            instance.group for instance in self.instances if hasattr(instance, "group") and instance.state is not State.STOPPING
+        }
+        return bound | set(self.core.groups.values()) | {ticket.group for ticket in self.open} | set(self.claims())
+
+    def claims(self) -> list[Group]:
+        return [group for supply in self.core.supplies.values() for group, _ in supply.claims]
+
+    @invariant()
+    def groups_count_right(self) -> None:
+        claims = self.claims()
+        for group in self.groups():
+            own = Counter(instance.state for instance in self.instances if getattr(instance, "group", None) is group)
+            assert group.busy == own[State.RESERVED], group
+            assert group.finishing == own[State.FINISHING], group
+            assert group.coming == own[State.STARTING] + claims.count(group), group
+            assert len(group.warm) == own[State.IDLE], group
+            assert len(group.frozen) == own[State.FROZEN], group
+            assert list(group.waiting) == [one for one in group.waiting if one.place is Place.QUEUED], group
+            assert set(group.waiting) == {one for one in self.open if one.group is group and one.place is Place.QUEUED}, group
+            assert group.held == sum(one.group is group and one.place is Place.HELD for one in self.open), group
+            assert group.retired == (self.core.groups.get(group.key) is not group) or group.empty
+            if group.busy:
+                began = [i.since_s for i in self.among(State.RESERVED) if i.group is group]
+                assert math.isclose(group.begun_sum_s, sum(began), abs_tol=1e-6)
+        assert not any(group.empty for group in self.core.groups.values()), "an empty group is forgotten"
+        assert self.core.waiting == sum(len(group.waiting) for group in self.groups())
+        assert self.core.coming == sum(group.coming for group in self.groups())
+
+    @invariant()
+    def each_sandbox_is_in_exactly_one_index(self) -> None:
+        assert list(self.core.index.warm) == sorted(self.core.index.warm, key=lambda one: one.since_s)
+        assert list(self.core.index.frozen) == sorted(self.core.index.frozen, key=lambda one: one.since_s)
+        assert set(self.core.index.warm) == set(self.among(State.IDLE))
+        assert set(self.core.index.frozen) == set(self.among(State.FROZEN))
+        for instance in self.among(State.IDLE):
+            assert instance in instance.group.warm
+        for instance in self.among(State.FROZEN):
+            assert instance in instance.group.frozen
+        ready = [stem for supply in self.core.supplies.values() for stem in supply.ready]
+        assert set(ready) == set(self.among(State.STEM))
+        assert self.core.supplies[STEM].making == len(self.among(State.MAKING))
+        assert self.core.supplies[STEM].starting == len(self.among(State.STARTING))
+
+    @invariant()
+    def memory_is_within_budget(self) -> None:
+        budget = self.core.budget
+        for instance in self.among(State.STARTING, State.RESERVED, State.FINISHING):
+            assert instance.memory_bytes == instance.group.memory_bytes, instance
+        claimed = sum(group.memory_bytes - POLICY.stem_bytes for group in self.claims())
+        assert budget.used_bytes == claimed + sum(instance.memory_bytes for instance in self.instances)
+        assert budget.used_count == len(self.instances)
+        idle = self.among(State.STEM, State.IDLE, State.FROZEN)
+        assert (budget.idle_bytes, budget.idle_count) == (sum(one.memory_bytes for one in idle), len(idle))
+        stopping = self.among(State.STOPPING)
+        assert (budget.stopping_bytes, budget.stopping_count) == (sum(one.memory_bytes for one in stopping), len(stopping))
+        assert budget.used_bytes <= POLICY.memory_bytes
+        assert budget.used_count <= POLICY.max_sandboxes
+        assert (budget.earmarked_bytes, budget.earmarked_count) == (0, 0)
+
+    @invariant()
+    def slots_are_true_and_within_limits(self) -> None:
+        admission = self.core.admission
+        held = {ticket for ticket in self.open if ticket.place is Place.HELD}
+        quotas = {share.quota for share in admission.shares.values()} | {admission.account}
+        for share in admission.shares.values():
+            working = [i for i in self.among(State.RESERVED, State.FINISHING) if i.group.share is share]
+            queued = [t for t in self.open if t.place is Place.QUEUED and t.group.share is share]
+            assert share.used == len(working) + len(queued), share.name
+            assert share.finishing == sum(one.state is State.FINISHING for one in working), share.name
+            assert share.groups == sum(group.share is share for group in self.groups() if not group.forgotten)
+        for quota in quotas:
+            parts = [share for share in admission.shares.values() if share.quota is quota]
+            assert quota.used == sum(share.used for share in parts)
+            assert quota.finishing == sum(share.finishing for share in parts)
+            assert not quota.waiting or quota.used >= quota.limit, "a free slot beside one who waits for it"
+        assert {ticket for quota in quotas for ticket in quota.waiting} == held
+        reserved = sum(quota.limit for quota in quotas if quota is not admission.account)
+        assert admission.account.limit == max(0, POLICY.concurrency - reserved)
+
+    @invariant()
+    def nobody_waits_without_cause(self) -> None:
+        for group in self.groups():
+            if not group.waiting:
+                assert group not in self.core.starved
+                continue
+            assert not group.warm, f"an idle match beside a waiter: {group}"
+            assert group in self.core.rechecks
+            assert group.coming or group.busy or group.finishing or group in self.core.starved, f"nothing will come: {group}"
+            assert len(group.waiting) - group.coming <= POLICY.queue_max_per_key + POLICY.max_sandboxes
+            assert not group.frozen or group in self.core.starved, f"a frozen match beside a waiter, and no lack: {group}"
+        if self.open:
+            assert self.core.wake_s < math.inf
+
+    def teardown(self) -> None:
+        """Whatever happened, closing ends with nothing."""
+        self.perform(self.core.closed(self.now))
+        ticket = Ticket(self.now + 1)
+        self.open.append(ticket)
+        (refusal,) = self.core.arrived(ticket, self.versions["small"], self.now)
+        assert isinstance(refusal, Refuse)
+        assert refusal.why is Why.CLOSING
+        self.open.remove(ticket)
+        self.perform(self.core.abandoned(self.now))
+        assert not self.open
+        while self.instances:
+            for instance in list(self.instances):
+                match instance.state:
+                    case State.MAKING:
+                        self.perform(self.core.made(instance, self.now))
+                    case State.STOPPING:
+                        self.instances.remove(instance)
+                        self.perform(self.core.stopped(instance, self.now))
+                    case _:
+                        self.perform(self.core.died(instance, self.now))
+        core = self.core
+        assert (core.budget.used_bytes, core.budget.used_count) == (0, 0)
+        assert (core.waiting, core.coming, core.groups) == (0, 0, {})
+        assert not core.index.warm
+        assert not core.index.frozen
+        assert all(share.used == share.groups == 0 for share in core.admission.shares.values())
+        assert all(share.quota is not core.admission.account for share in core.admission.shares.values())
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestScheduler = Machine.TestCase
