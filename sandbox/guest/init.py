@@ -78,7 +78,7 @@ class Sandbox:
         for fd in self.cgroup_fds:
             os.write(fd, b"0")
         os.dup2(LOG_FD, 2)
-        os.dup2(LOG_FD, 1)
+        os.set_inheritable(LOG_FD, True)  # it is 1 already, and dup2 to itself would change nothing
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.set_inheritable(api.fileno(), True)
