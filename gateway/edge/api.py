@@ -18,12 +18,12 @@ from aiohttp import web
 from gateway.control.call import Call, Rule
 from gateway.control.code import PACKAGES, CodeLinks
 from gateway.edge import constraints, model, render
+from gateway.edge.body import check_length, too_large
 from gateway.edge.parse import LARGE_TEXT_BYTES, parse
 from gateway.errors import (
     AccessDeniedException,
     ApiError,
     NotImplementedHere,
-    RequestEntityTooLargeException,
     ServiceException,
     UnknownOperationException,
 )
@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 class LambdaApi:
     """Answers requests for the Lambda API, and downloads of deployment packages (GetFunction's ``Code.Location``).
 
-    `rules` are the operations by name, `links` says which download links are good.
+    `rules` are the operations by name, `links` says which download links are good. How long a body may take to arrive is for the
+    server to say.
     """
 
     __slots__ = ("_links", "_router", "_rules")
@@ -53,7 +54,7 @@ class LambdaApi:
         self._router = model.Router(list(model.operations().values()))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to any request. Raises only what tells that the client has left."""
+        """The answer to any request. Raises only what tells that the client has left or does not speak HTTP."""
         request_id = str(uuid.uuid4())
         try:
             path, _, query = request.raw_path.partition("?")
@@ -61,12 +62,15 @@ class LambdaApi:
                 return self._download(unquote(path[len(PACKAGES) :]), query)
             return await self._operate(request, path, query, request_id)
         except ApiError as error:
-            return render.error(error, request_id)
-        except ConnectionError:
+            response = render.error(error, request_id)
+        except (ConnectionError, web.RequestPayloadError):
             raise
         except Exception:
             _log.exception("request %s failed: %s %s", request_id, request.method, request.raw_path)
-            return render.error(ServiceException(), request_id)
+            response = render.error(ServiceException(), request_id)
+        if not request.content.is_eof():
+            response.force_close()  # the rest of the body would be taken for the next request
+        return response
 
     async def _operate(self, request: web.BaseRequest, path: str, query: str, request_id: str) -> web.Response:
         route = self._router.find(request.method, path, query)
@@ -97,20 +101,12 @@ class LambdaApi:
 async def _read(request: web.BaseRequest, operation: model.Operation) -> bytes:
     """The whole body. Raises RequestEntityTooLargeException as soon as it is known to be too large."""
     limit = PACKAGE_REQUEST_BYTES if operation.blobs else REQUEST_BYTES
-    if not request.body_exists:
-        return b""
-    if (request.content_length or 0) >= limit:
-        raise _too_large(operation, limit)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # as aiohttp's own handler of Expect does: the answer has not begun
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) >= limit:
-            raise _too_large(operation, limit)
-    return bytes(body)
-
-
-def _too_large(operation: model.Operation, limit: int) -> ApiError:
-    return RequestEntityTooLargeException(f"Request must be smaller than {limit} bytes for the {operation.name} operation")
+    check_length(request, limit, operation.name)
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit, operation.name)
+        chunks.append(chunk)
+    return b"".join(chunks)
