@@ -66,6 +66,7 @@ class Settings:
     queue_max: int = _setting(
         10_000, "Invocations that may wait for a sandbox at once; more are answered 429.", least=0, most=1_000_000
     )
+    queue_max_per_function: int = _setting(1000, "The same for one version of one function.", least=0, most=1_000_000)
     queue_wait_s: float = _setting(30.0, "Longest wait for a sandbox before an invocation is answered 429.", least=0.1, most=900)
     max_sandboxes: int = _setting(1000, "Sandboxes of all functions together, idle and frozen ones too.", least=1, most=100_000)
     memory_budget_mb: int | None = _setting(

@@ -35,6 +35,7 @@ RUN_DIR: Final = Path("/run/lambent")
 STATE: Final = "state"
 VOLUMES: Final = "volumes"
 CODE: Final = "code"
+LOGS: Final = "logs"
 _READABLE: Final = ("gateway", "sandbox", "uvloop", "aiohttp", "botocore")
 
 
@@ -190,7 +191,7 @@ def choose_user(settings: Settings) -> tuple[int, str | None]:
 
 def _needed(data_dir: Path) -> list[str]:
     """Files and directories that stand for all that the gateway reads."""
-    found = [sys.executable, os.path.realpath(sys.executable), os.path.realpath(os.__file__), str(data_dir)]
+    found = [str(data_dir), sys.executable, os.path.realpath(sys.executable), os.path.realpath(os.__file__)]
     for name in _READABLE:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
@@ -203,7 +204,7 @@ def barred_from(uid: int, paths: Iterable[str]) -> list[str]:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    return [path for path in paths if not os.access(path, os.X_OK if Path(path).is_dir() else os.R_OK)]
+    return [path for path in paths if not os.access(path, os.R_OK if os.path.isfile(path) else os.X_OK)]
 
 
 def prepare(directory: Path, mode: int) -> Path:
@@ -277,11 +278,13 @@ class _Meeting:
         assert self._socket is not None
         self._socket.close()
         self.path.unlink(missing_ok=True)
-        for directory in (self._private, self.directory, RUN_DIR):
+        # Only ever empty directories: should something still be mounted on one, nothing of it must go.
+        for directory in (*self.directory.iterdir(), self.directory, RUN_DIR):
             try:
                 directory.rmdir()
-            except OSError:
-                break  # another `up` has its directory beside ours
+            except OSError as error:
+                if directory is not RUN_DIR:  # another `up` has its directory there
+                    say(f"{directory} is left: {error.strerror}")
 
 
 def notify(path: str | None, state: str) -> None:

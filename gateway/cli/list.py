@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -28,8 +29,8 @@ def command(as_json: bool, endpoint: str) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Name", "Runtime", "Memory", "Timeout", "Changed", "State", "URL"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "Name")
+    for heading in ("Name", "Runtime", "Memory", "Timeout", "Changed", "URL"):
+        table.add_column(heading, no_wrap=True)
     for function in functions:
         url = api.find("GET", f"{FUNCTION_URLS}/{function['FunctionName']}/url")
         table.add_row(
@@ -38,10 +39,9 @@ def command(as_json: bool, endpoint: str) -> None:
             f"{function['MemorySize']} MB",
             f"{function['Timeout']} s",
             function["LastModified"][:16].replace("T", " "),
-            function.get("State", ""),
             url["FunctionUrl"] if url else "",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table, soft_wrap=True)
 
 
 def _all(api: Api) -> list[dict[str, Any]]:

@@ -17,14 +17,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.pool.held import Held, Logs, Request, SandboxLike, spec_of
 from gateway.records import Function, FunctionVersion
 from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
+from gateway.scheduler.group import Group
 from gateway.scheduler.policy import Policy
 from gateway.scheduler.state import Instance, State
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
@@ -111,6 +113,26 @@ class Pool:
         reserved = new.reserved_concurrency if new is not None else None
         if function is not None and reserved != (old.reserved_concurrency if old is not None else None):
             self._perform(core.reserved(function.name, reserved, now), now)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What there is now, as plain values, for people and benchmarks. Looks at every sandbox: not for the hot path."""
+        core = self._core
+        states = Counter(instance.state.value for instance in self._held)
+        functions: dict[str, Counter[str]] = {}
+        for instance in self._held:
+            group: Group | None = getattr(instance, "group", None)  # a stem has none
+            if group is not None:
+                functions.setdefault(group.version.name, Counter())[instance.state.value] += 1
+        if making := sum(supply.making for supply in core.supplies.values()):
+            states[State.MAKING.value] = making
+        return {
+            "sandboxes": dict(states),
+            "functions": {name: dict(counts) for name, counts in functions.items()},
+            "stems": {key.runtime: len(supply.ready) for key, supply in core.supplies.items()},
+            "waiting": core.waiting,
+            "running": core.in_flight - core.waiting,
+            "memory": {"used_bytes": core.budget.used_bytes, "budget_bytes": core.budget.total_bytes},
+        }
 
     async def close(self, budget_s: float) -> None:
         """Let nobody in, finish within `budget_s` what was let in, stop everything. After it no sandbox and no task is left.

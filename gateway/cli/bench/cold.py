@@ -78,7 +78,7 @@ def _one_by_one(data_dir: Path, settings: Mapping[str, object], count: int, step
 
 
 def _cold(instance: Instance, target: Target, name: str, stems: int) -> float:
-    status = _wait(instance, lambda now: sum(now["stems"].values()) >= stems and not now["sandboxes"].get("starting"))
+    status = _wait(instance, lambda now: sum(now["stems"].values()) >= stems and _at_rest(now))
     _nothing_of(status, [name])
     client = Client(target)
     with contextlib.closing(client), quiet():
@@ -91,7 +91,7 @@ def _burst(data_dir: Path, step: Step) -> list[Figure]:
         step(f"{BURST} functions at once")
         targets = {f"burst-{number}": deploy(instance, api, f"burst-{number}") for number in range(BURST + 1)}
         _cold(instance, targets.pop("burst-0"), "burst-0", 0)
-        _nothing_of(_wait(instance, lambda now: not now["sandboxes"].get("starting")), targets)
+        _nothing_of(_wait(instance, _at_rest), targets)
         took = burst_ms(list(targets.values()))
         return [
             Figure(name=f"{BURST} functions at once, first answer", value=min(took), unit="ms"),
@@ -122,7 +122,7 @@ def _memory(data_dir: Path, step: Step) -> list[Figure]:
             for first in range(0, FROZEN, BURST)
             for latency in burst_ms([targets[n] for n in names[first : first + BURST]])
         ]
-        still = sum(instance.status()["sandboxes"].get(state, 0) for state in ("idle", "frozen", "busy"))
+        still = sum(instance.status()["sandboxes"].get(state, 0) for state in ("idle", "frozen"))
     return [
         Figure(name="Lambent itself, nothing invoked yet", value=before - own, unit="MB"),
         Figure(name=f"each of {IDLE} idle sandboxes", value=idle_mb, unit="MB", most=6),
@@ -135,6 +135,11 @@ def _nothing_of(status: Mapping[str, Any], names: Iterable[str]) -> None:
     there = {name for name in status["functions"] if name in set(names)}
     if there:
         raise click.ClickException(f"not cold: the gateway has sandboxes of {sorted(there)} already")
+
+
+def _at_rest(status: Mapping[str, Any]) -> bool:
+    """Nothing is on its way; what stays is idle, frozen or a stem."""
+    return not status["sandboxes"].keys() & {"making", "starting", "reserved", "finishing", "stopping"}
 
 
 def _wait(instance: Instance, right: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:

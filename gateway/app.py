@@ -1,0 +1,214 @@
+"""The gateway process: the composition root, the only file that knows every part.
+
+Each part is made here and given what it uses; news that goes up (a function changed, a sandbox is gone) travels by callbacks
+wired here. What was opened is closed in the opposite order, the front door first. The supervisor hears on a pipe when the gateway
+can serve, or why it cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import functools
+import importlib.metadata
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import orjson
+import uvloop
+from aiohttp import web
+
+from gateway import host
+from gateway.banner import banner
+from gateway.clock import SystemClock
+from gateway.control.control import Control
+from gateway.drain import Ending
+from gateway.edge.api import LambdaApi
+from gateway.edge.server import EdgeServer
+from gateway.errors import ResourceNotFoundException
+from gateway.invoke.invoker import Invoker
+from gateway.observe import gateway_log
+from gateway.observe.logs import Logs
+from gateway.observe.trace import Ids
+from gateway.pool.pool import Pool
+from gateway.scheduler.policy import Policy
+from gateway.settings import SettingError, Settings, load
+from gateway.status import Status
+from gateway.store.db import StoreError
+from gateway.up import CODE, LOGS, STATE
+from sandbox.driver import Driver
+from sandbox.errors import SandboxError
+from sandbox.native.driver import NativeDriver
+from sandbox.sandbox import Sandbox
+from sandbox.spec import StemKey
+
+_log = logging.getLogger("gateway")
+
+#: What cannot work is told in one sentence, without the way through our code that led there.
+_EXPECTED: Final = (SettingError, StoreError, SandboxError, OSError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What the supervisor made of this process."""
+
+    owner: str
+    spawner: str | None  #: path of the spawner's socket; None without root
+    runs_as: str | None  #: which user and rights, for people
+
+
+async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) -> None:
+    """Run the gateway until it is told to end. `ready` is called with the endpoint once it can serve."""
+    ending = Ending()
+    clock = SystemClock()
+    state_dir = settings.data_dir / STATE
+    # The socket first: whether the port is free is the likeliest of all reasons not to start, and URLs need its number.
+    listener = host.listener(settings.host, settings.port)
+    async with contextlib.AsyncExitStack() as opened:
+        opened.callback(listener.close)
+        endpoint = host.endpoint(settings.host, listener.getsockname()[1])
+        urls = await host.urls(settings, endpoint)
+        driver = _driver(settings, place)
+        opened.push_async_callback(driver.close)
+        await driver.start()
+        logs = Logs(directory=state_dir / LOGS, clock=clock)
+        logs.start()
+        opened.push_async_callback(asyncio.to_thread, logs.close)
+        control = await Control.open(
+            data_dir=state_dir,
+            account_id=settings.account_id,
+            region=settings.region,
+            clock=clock,
+            url_for=urls.url,
+            concurrency_limit=settings.concurrency_limit,
+        )
+        opened.push_async_callback(control.close)
+
+        async def open_sandbox(key: StemKey) -> Sandbox:
+            return await Sandbox.open(await driver.create(key), key, clock=clock)
+
+        pool = Pool(open_sandbox=open_sandbox, code_path=control.code.path, logs=logs, clock=clock, policy=_policy(settings))
+        opened.push_async_callback(pool.close, 0)
+        control.catalog.subscribe(pool.function_changed)
+        status = Status(version=_version(), endpoint=endpoint, driver=driver, pool=pool, owner=place.owner, clock=clock)
+        edge = EdgeServer(
+            catalog=control.catalog,
+            invoker=Invoker(
+                catalog=control.catalog,
+                pool=pool,
+                clock=clock,
+                random=random.random,
+                region=settings.region,
+                account_id=settings.account_id,
+                queue_wait_s=settings.queue_wait_s,
+            ),
+            api=LambdaApi(rules=control.rules, links=control.links),
+            logs=logs,
+            clock=clock,
+            ids=Ids(os.urandom),
+            region=settings.region,
+            account_id=settings.account_id,
+            url_domain=urls.domain,
+            local=functools.partial(_local, status),
+        )
+        opened.push_async_callback(edge.close)
+        await edge.start(sock=listener)
+        sys.stdout.write(
+            banner(
+                version=_version(),
+                endpoint=endpoint,
+                driver=driver.name,
+                isolation=driver.isolation,
+                isolated=place.spawner is not None,
+                runs_as=place.runs_as,
+                data_dir=str(settings.data_dir),
+                to=sys.stdout,
+            )
+        )
+        sys.stdout.flush()
+        ready(endpoint)
+        await ending.begun
+        _log.info("ending: %s may take %g s to finish", edge, settings.drain_s)
+        await ending.patiently(edge.drain(settings.drain_s))
+
+
+def _driver(settings: Settings, place: Place) -> Driver:
+    """Sandboxes where there is a spawner. Without root there are none, whatever the setting: the banner says so."""
+    code_dir = str(settings.data_dir / STATE / CODE)
+    if place.spawner is not None:
+        return NativeDriver(place.spawner, code_dir)
+    from sandbox.native.plain import PlainDriver
+
+    return PlainDriver()
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        memory_bytes=host.memory_budget_bytes(settings),
+        max_sandboxes=settings.max_sandboxes,
+        concurrency=settings.concurrency_limit,
+        queue_max=settings.queue_max,
+        queue_max_per_key=settings.queue_max_per_function,
+        freeze_after_s=settings.freeze_after_ms / 1000,
+        keep_alive_s=settings.keep_alive_s,
+        stems_min=settings.stems_min,
+        stems_max=settings.stems_max,
+    )
+
+
+async def _local(status: Status, request: web.BaseRequest) -> web.StreamResponse:
+    """What is Lambent's own, below /_lambent/, and not a log."""
+    if request.path == "/_lambent/status" and request.method == "GET":
+        return web.Response(body=orjson.dumps(status.report()), content_type="application/json")
+    raise ResourceNotFoundException(f"There is nothing at {request.method} {request.path}.")
+
+
+def _version() -> str:
+    return importlib.metadata.version("lambent")
+
+
+def _reason(error: Exception, settings: Settings) -> str:
+    """What to tell somebody who wanted to start it."""
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"port {settings.port} of {settings.host} is in use by another program. Take another one with --port."
+    if isinstance(error, OSError) and error.errno in (errno.EADDRNOTAVAIL, errno.EACCES) and error.filename is None:
+        return f"host: cannot listen on {settings.host}, port {settings.port}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return f"data_dir: no right to use {error.filename}. It must belong to the gateway's user."
+    return str(error) or type(error).__name__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -P -m gateway.app``, started by the supervisor with every setting in the environment. The exit code."""
+    parser = argparse.ArgumentParser(prog="gateway.app", description="The gateway; started by `lambent up`.")
+    parser.add_argument("--owner", required=True)
+    parser.add_argument("--spawner")
+    parser.add_argument("--runs-as")
+    parser.add_argument("--status-fd", type=int, required=True)
+    options = parser.parse_args(arguments)
+    os.set_inheritable(options.status_fd, False)
+    settings = load({}, os.environ)
+    gateway_log.configure(level=settings.log_level, form=settings.log_format, stream=sys.stderr)
+
+    def say(words: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(options.status_fd, words.replace("\n", " ").encode() + b"\n")
+
+    place = Place(owner=options.owner, spawner=options.spawner, runs_as=options.runs_as)
+    try:
+        uvloop.run(serve(settings, place, lambda endpoint: say(f"ready {endpoint}")))
+    except _EXPECTED as error:
+        say(f"failed {_reason(error, settings)}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
