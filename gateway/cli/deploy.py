@@ -96,16 +96,14 @@ def settle(api: Api, name: str) -> None:
 
 
 def publish_url(api: Api, name: str) -> str:
-    """The function's URL, made public if it is new."""
+    """The function's URL, which anybody may call, unless somebody gave it another AuthType."""
     path = f"{FUNCTION_URLS}/{name}/url"
-    existing = api.find("GET", path)
-    if existing is not None:
-        return str(existing["FunctionUrl"])
-    url = api.call("POST", path, {"AuthType": "NONE"}).json()["FunctionUrl"]
-    for statement in PUBLIC:
-        with _already_there():
-            api.call("POST", function_path(name, "/policy"), statement)
-    return str(url)
+    url = api.find("GET", path) or api.call("POST", path, {"AuthType": "NONE"}).json()
+    if url["AuthType"] == "NONE":
+        for statement in PUBLIC:
+            with _already_there():
+                api.call("POST", function_path(name, "/policy"), statement)
+    return str(url["FunctionUrl"])
 
 
 @contextlib.contextmanager

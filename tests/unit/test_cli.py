@@ -209,7 +209,7 @@ def test_deploy_makes_a_function_and_publishes_it(stub: Stub, function: Path) ->
     stub.on(f"GET {F}/my-function/configuration", {"State": "Pending"})
     stub.on(f"GET {F}/my-function/configuration", ACTIVE)
     stub.on(f"POST {F}", {}, 201)
-    stub.on(f"POST {U}/my-function/url", {"FunctionUrl": "http://there/"}, 201)
+    stub.on(f"POST {U}/my-function/url", {"FunctionUrl": "http://there/", "AuthType": "NONE"}, 201)
     stub.on(f"POST {F}/my-function/policy", {}, 201)
     result = run(stub, "deploy", str(function), "--memory", "256", "--env", "A=1", "--env", "B=x=y")
     assert (result.exit_code, result.stdout) == (0, "http://there/\n"), result.output
@@ -234,12 +234,22 @@ def test_deploy_again_changes_what_was_said_only(stub: Stub, function: Path) -> 
     stub.on(f"GET {F}/f/configuration", ACTIVE)
     stub.on(f"PUT {F}/f/code")
     stub.on(f"PUT {F}/f/configuration")
-    stub.on(f"GET {U}/f/url", {"FunctionUrl": "http://there/"})
+    stub.on(f"GET {U}/f/url", {"FunctionUrl": "http://there/", "AuthType": "NONE"})
+    stub.on(f"POST {F}/f/policy", {}, 409, **{"x-amzn-ErrorType": "ResourceConflictException"})
     result = run(stub, "deploy", str(function), "--name", "f", "--runtime", "python3.9", "--handler", "app.handler")
     assert (result.exit_code, result.stdout) == (0, "http://there/\n"), result.output
     assert stub.body(f"PUT {F}/f/configuration") == {"Runtime": "python3.9", "Handler": "app.handler"}
     assert "updated f" in result.stderr
-    assert not any("policy" in asked for asked in stub.asked), "who may call it was decided when the URL was made"
+    assert stub.asked.count(f"POST {F}/f/policy") == 2, "what is there already is no error"
+
+
+def test_deploy_leaves_a_url_with_authentication_alone(stub: Stub, function: Path) -> None:
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    stub.on(f"GET {U}/f/url", {"FunctionUrl": "http://there/", "AuthType": "AWS_IAM"})
+    assert run(stub, "deploy", str(function), "--name", "f").stdout == "http://there/\n"
+    assert f"POST {F}/f/policy" not in stub.asked
 
 
 def test_deploy_without_url(stub: Stub, function: Path) -> None:
