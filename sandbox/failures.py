@@ -2,21 +2,16 @@
 
 Evidence for the texts: answers recorded from AWS in 2025-11 (`Sandbox.Timedout`, exit status 127, exit 0,
 `Function.ResponseSizeTooLarge`); for signals AWS's runtime interface emulator, which names them as Go does, and lines of AWS's
-own logs that users posted ("signal: killed", "signal: illegal instruction"). So SIGABRT, SIGTERM and SIGKILL, also sent to
-itself, are reported at once with their names.
-
-A segmentation fault is the exception. The reference for it is a recording of 2025-11 in which a function that was meant to
-crash so during its Init ended with `Sandbox.Timedout` after its whole timeout: such an exit is therefore not reported, and
-the deadline speaks. Admitted doubt: that function only recursed without end, which Python 3.12 and later survives, so the
-recording may show a plain time-out; a log of AWS's from 2024 has "signal: segmentation fault" at once. SILENT_SIGNALS is the
-only place that knows.
+own logs that users posted ("signal: killed", "signal: segmentation fault", "signal: illegal instruction"). So a runtime that
+a signal ended, also one that it sent to itself, is reported at once with the signal's name. (A recording of 2025-11 that is
+named after a segmentation fault and shows a time-out is no evidence to the contrary: its function only recursed without end,
+which Python 3.12 and later survives.)
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import signal
 from typing import Final
 
 import orjson
@@ -24,8 +19,6 @@ import orjson
 from sandbox.driver import ExitStatus
 from sandbox.outcome import Status
 from sandbox.runtime_api.wire import MAX_PAYLOAD_BYTES
-
-SILENT_SIGNALS: Final = frozenset({signal.SIGSEGV.value})
 
 #: Go's names of Linux's signals (syscall.Signal.String).
 _SIGNAL_NAMES: Final = {

@@ -293,8 +293,6 @@ class Sandbox:
         if self._work is None:
             self._spoil()
             return
-        if status.signal in failures.SILENT_SIGNALS:
-            return
         in_init = self._api.session.state is session.State.STARTED
         if in_init:
             self._report_suppressed_init("error", failure.error_type)
