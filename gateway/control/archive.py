@@ -54,6 +54,8 @@ def unpack(archive: bytes, target: Path, *, limit_bytes: int = UNZIPPED_MAX_BYTE
 
     Raises BadArchive, ArchiveTooLarge, ArchiveEmpty, and OSError for what is the disk's fault. Then `target` is half full.
     """
+    if not archive:
+        raise ArchiveEmpty
     try:
         _count(archive)
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:

@@ -97,6 +97,6 @@ def _to_json(shape: botocore.model.Shape, value: Any) -> Any:
 
 
 def _no_others(where: str, given: Mapping[str, Any], known: Any) -> None:
-    others = given.keys() - set(known)
+    others = {name for name, value in given.items() if value is not None} - set(known)
     if others:
         raise TypeError(f"{where} has no member {', '.join(sorted(others))}")
