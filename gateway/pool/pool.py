@@ -72,6 +72,11 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self._core!r} {len(self._held)} held, {len(self._makers) + len(self._workers)} tasks>"
 
+    @property
+    def in_flight(self) -> int:
+        """Invocations that were let in and whose sandboxes have not finished with them."""
+        return self._core.in_flight
+
     # --- what others tell
 
     def submit(self, request: Request) -> None:

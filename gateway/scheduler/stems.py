@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DECAY_S: Final = 60.0
 RETRY_FIRST_S: Final = 0.05
-RETRY_MOST_S: Final = 5.0
+RETRY_MOST_S: Final = 1.0
 RETRY_FINAL_S: Final = 60.0  #: when the host cannot run this at all: somebody may install it
 PARALLEL: Final = 4  #: stems that are refilled at once
 CALM_S: Final = 0.005  #: after a start, before stems are refilled: its invocation is on its way and must not be slowed by that
@@ -92,6 +92,8 @@ class Supply:
         """Wait before the next try, longer each time."""
         self.error = error
         self.final = final
+        if now < self.retry_s:  # of several that were under way, the first counts
+            return
         self.retry_s = now + (RETRY_FINAL_S if final else min(RETRY_MOST_S, RETRY_FIRST_S * 2**self._failures))
         self._failures = min(self._failures + 1, 16)
 
