@@ -29,10 +29,10 @@ def start(request_id: str, version: FunctionVersion, now_wall_s: float) -> str:
 def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float) -> tuple[str, ...]:
     """What follows an invocation's own output."""
     duration_ms = outcome.duration_s * 1000
-    billed_ms = math.ceil(duration_ms)
+    billed_ms = _billed(duration_ms)
     used_mb = -(-outcome.max_memory_bytes // MIB)
     if outcome.init_s is not None:
-        billed_ms += math.ceil(outcome.init_s * 1000)
+        billed_ms += _billed(outcome.init_s * 1000)
     if version.logging.log_format == "JSON":
         return (_json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s),)
     init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
@@ -43,6 +43,11 @@ def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s:
             f"Memory Size: {version.memory_mb} MB\tMax Memory Used: {used_mb} MB\t{init}"
         ),
     )
+
+
+def _billed(duration_ms: float) -> int:
+    """Each begun millisecond; what floating point adds to a whole one begins none."""
+    return math.ceil(round(duration_ms, 6)) or 1
 
 
 def _json_report(

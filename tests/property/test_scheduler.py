@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -331,5 +333,54 @@ class Machine(RuleBasedStateMachine):
         assert all(share.quota is not core.admission.account for share in core.admission.shares.values())
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 TestScheduler = Machine.TestCase
+
+
+#: How often each thing happens in a long walk, which gets into crowded states that short ones never see.
+WEIGHTS = {
+    "arrive": 7.0,
+    "settle": 5,
+    "idle": 5,
+    "dead_on_hand_over": 0.3,
+    "client_leaves": 0.5,
+    "client_of_a_running_one_leaves": 0.3,
+    "stem_is_made": 4,
+    "stem_is_not_made": 0.5,
+    "start": 4,
+    "start_fails": 0.5,
+    "die": 0.3,
+    "stop": 4,
+    "measure": 4,
+    "update_function": 0.3,
+    "change_concurrency": 0.2,
+    "time_passes": 4,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_a_long_walk(seed: int) -> None:
+    rng = random.Random(seed)
+    machine = Machine()
+    for _ in range(250):
+        possible = [rule for rule in machine.rules if all(condition(machine) for condition in rule.preconditions)]
+        chosen = rng.choices(possible, [WEIGHTS[rule.function.__name__] for rule in possible])[0]
+        arguments = {name: draw(rng) for name, draw in DRAWS.items() if name in chosen.arguments}
+        chosen.function(machine, **arguments)
+        for check in machine.invariants:
+            check.function(machine)
+    machine.teardown()
+
+
+#: What a rule's arguments are in a long walk.
+DRAWS: dict[str, Callable[[random.Random], object]] = {
+    "choice": lambda rng: rng.randrange(1_000_000),
+    "name": lambda rng: rng.choices(list(MEMORY_MB), [10, 10, 10, 1])[0],
+    "patience_s": lambda rng: rng.choice([0.005, 0.5, 30.0, 30.0]),
+    "final": lambda rng: rng.random() < 0.1,
+    "kind": lambda rng: rng.choice(["again", "later", "final"]),
+    "used_mb": lambda rng: rng.randrange(200),
+    "limit": lambda rng: rng.choice([None, None, 0, 1, 2]),
+    "passed_s": lambda rng: rng.choice([0.001, 0.02, 0.02, 0.15, 0.3, 0.3, 6.0, 61.0]),
+}

@@ -1,0 +1,76 @@
+r"""The platform's lines, against those recorded from AWS.
+
+Recorded (request ids replaced): ``REPORT RequestId: …\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\t``
+``Max Memory Used: 36 MB\tInit Duration: 110.10 ms\t``, before AWS began to bill Init in August 2025, and a warm one of 2.90 ms.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.invoke import report
+from sandbox.outcome import Outcome, Status
+from tests.sim.records import version
+
+ID = "8c3b2a10-0f5e-4f43-9a43-2f1c5d7e9b01"
+WALL_S = 1_795_253_820.25
+
+
+def outcome(duration_s: float, *, init_s: float | None = None, used_bytes: int = 36 << 20) -> Outcome:
+    return Outcome(status=Status.SUCCESS, payload=b"", duration_s=duration_s, init_s=init_s, max_memory_bytes=used_bytes)
+
+
+def test_start() -> None:
+    assert report.start(ID, version(), WALL_S) == f"START RequestId: {ID} Version: $LATEST"
+
+
+def test_a_warm_invocation_has_no_init() -> None:
+    assert report.end(ID, version(), outcome(0.00290), WALL_S) == (
+        f"END RequestId: {ID}",
+        f"REPORT RequestId: {ID}\tDuration: 2.90 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t",
+    )
+
+
+def test_the_first_invocation_reports_and_is_billed_its_init() -> None:
+    assert report.end(ID, version(), outcome(0.00301, init_s=0.1101), WALL_S)[1] == (
+        f"REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration: 115 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
+        "Init Duration: 110.10 ms\t"
+    )
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "billed_ms"), [(0.0, 1), (0.0000001, 1), (0.001, 1), (0.0010001, 2), (3.0, 3000), (1.1 + 2.2, 3300)]
+)
+def test_each_begun_millisecond_is_billed_and_no_more(duration_s: float, billed_ms: int) -> None:
+    assert f"\tBilled Duration: {billed_ms} ms\t" in report.end(ID, version(), outcome(duration_s), WALL_S)[1]
+
+
+@pytest.mark.parametrize(("used_bytes", "used_mb"), [(0, 0), (1, 1), (36 << 20, 36), ((36 << 20) + 1, 37)])
+def test_each_begun_megabyte_counts(used_bytes: int, used_mb: int) -> None:
+    assert f"\tMax Memory Used: {used_mb} MB\t" in report.end(ID, version(), outcome(0.1, used_bytes=used_bytes), WALL_S)[1]
+
+
+def test_the_json_format_has_the_telemetry_apis_events_instead() -> None:
+    structured = version(log_format="JSON")
+    assert json.loads(report.start(ID, structured, WALL_S)) == {
+        "time": "2026-11-21T09:37:00.250Z",
+        "type": "platform.start",
+        "record": {"requestId": ID, "version": "$LATEST"},
+    }
+    failed = outcome(0.00301, init_s=0.1101)
+    failed.status, failed.error_type = Status.TIMEOUT, "Sandbox.Timedout"
+    (line,) = report.end(ID, structured, failed, WALL_S)
+    assert json.loads(line)["record"] == {
+        "requestId": ID,
+        "status": "timeout",
+        "errorType": "Sandbox.Timedout",
+        "metrics": {
+            "durationMs": 3.01,
+            "billedDurationMs": 115,
+            "memorySizeMB": 128,
+            "maxMemoryUsedMB": 36,
+            "initDurationMs": 110.1,
+        },
+    }

@@ -1,0 +1,189 @@
+"""The parts of the scheduler that can be said on their own: the table, scaling, deadlines, stems, keeping alive."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from gateway.scheduler.core import Core
+from gateway.scheduler.index import Index
+from gateway.scheduler.keepalive import SWEEP, Due, KeepAlive
+from gateway.scheduler.policy import MIB, Policy
+from gateway.scheduler.scaling import UNDOUBTED, Mean, worth_starting
+from gateway.scheduler.state import NEXT, Event, IllegalEvent, Instance, State, following
+from gateway.scheduler.stems import CALM_S, DECAY_S, PARALLEL, RETRY_FINAL_S, RETRY_FIRST_S, RETRY_MOST_S, Supply
+from gateway.scheduler.waiting import Deadlines, Place, Ticket
+from sandbox.spec import Architecture, StemKey
+from tests.sim.records import version
+
+STEM = StemKey("python3.11", Architecture.X86_64)
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_what_the_table_does_not_allow_changes_nothing(state: State, event: Event) -> None:
+    instance = Instance(1, STEM, 8 * MIB)
+    instance.state = state
+    if event in NEXT[state]:
+        assert following(state, event) is NEXT[state][event]
+        return
+    with pytest.raises(IllegalEvent, match=f"{event.value} while {state.value}"):
+        instance.see(event)
+    assert instance.state is state
+
+
+def test_every_state_can_be_reached_and_only_the_end_is_final() -> None:
+    reached = {State.MAKING} | {after for events in NEXT.values() for after in events.values()}
+    assert reached == set(State)
+    assert [state for state in State if not NEXT[state]] == [State.GONE]
+
+
+def test_nobody_who_works_can_be_retired() -> None:
+    assert not [state for state in (State.RESERVED, State.FINISHING, State.STARTING) if Event.RETIRED in NEXT[state]]
+
+
+def starts(waiting: int, *, run_s: float | None, cold_s: float = 0.1, busy: int = 0, elapsed_s: float = 0.0) -> int:
+    """How many starts a burst gets."""
+    coming = 0
+    while worth_starting(waiting=waiting, coming=coming, busy=busy, run_s=run_s, elapsed_s=elapsed_s, cold_s=cold_s):
+        coming += 1
+    return coming
+
+
+@pytest.mark.parametrize(
+    ("waiting", "run_s", "expected"),
+    [
+        (1, None, 1),
+        (3, None, 3),
+        (100, None, 25),
+        (100, 0.01, 10),
+        (100, 0.001, 1),
+        (100, 0.1, 100),
+        (100, 10.0, 100),
+    ],
+)
+def test_a_burst_gets_what_its_work_needs(waiting: int, run_s: float | None, expected: int) -> None:
+    assert starts(waiting, run_s=run_s) == expected
+
+
+def test_a_few_starts_for_the_unknown_are_not_thought_about() -> None:
+    assert starts(UNDOUBTED, run_s=None) == UNDOUBTED
+
+
+def test_what_runs_for_long_is_evidence_enough() -> None:
+    assert starts(10, run_s=0.001, busy=2) == 0
+    assert starts(10, run_s=0.001, busy=2, elapsed_s=1.0) == 10
+
+
+def test_a_busy_sandbox_is_waited_for_if_that_is_shorter_than_a_start() -> None:
+    assert starts(1, run_s=0.05, busy=1) == 0
+    assert starts(1, run_s=0.2, busy=1) == 1
+
+
+def test_a_mean_begins_with_the_first_and_follows() -> None:
+    mean, empty = Mean(), Mean()
+    assert empty.value is None
+    mean.add(1.0)
+    assert mean.value == 1.0
+    for _ in range(50):
+        mean.add(3.0)
+    assert mean.value == pytest.approx(3.0, abs=0.01)
+
+
+def test_deadlines_come_in_order_and_only_of_those_who_still_wait() -> None:
+    deadlines = Deadlines()
+    tickets = {due_s: Ticket(due_s) for due_s in (3.0, 1.0, 2.0, 4.0)}
+    for due_s, ticket in tickets.items():
+        ticket.place = Place.QUEUED
+        deadlines.add(ticket, due_s)
+    tickets[1.0].place = Place.PLACED
+    assert deadlines.next_s() == 2.0
+    assert deadlines.pop(1.9) is None
+    assert deadlines.pop(3.5) is tickets[2.0]
+    deadlines.add(tickets[3.0], 5.0)  # it waits somewhere else now, and longer
+    assert deadlines.pop(4.5) is tickets[4.0]
+    assert deadlines.pop(4.5) is None
+    assert deadlines.pop(5.0) is tickets[3.0]
+    assert deadlines.next_s() is None
+
+
+def test_deadlines_of_those_who_were_served_do_not_pile_up() -> None:
+    deadlines = Deadlines()
+    for number in range(100_000):
+        ticket = Ticket(1e6 + number)
+        ticket.place = Place.QUEUED
+        deadlines.add(ticket, ticket.deadline_s)
+        ticket.place = Place.PLACED
+    assert len(deadlines._heap) < 200
+
+
+def supply(*, least: int = 2, most: int = 6) -> Supply:
+    supply = Supply(STEM, least, most, 0.0)
+    supply.users = 1
+    return supply
+
+
+def test_stems_follow_the_misses_and_forget_them_slowly() -> None:
+    stems = supply()
+    for _ in range(10):
+        stems.missed(0.0)
+    assert stems.target == 6
+    now = 0.0
+    for expected in (5, 4, 3, 2, 2):
+        now += DECAY_S
+        stems.decay(now - 0.001)
+        stems.decay(now)
+        assert stems.target == expected
+
+
+def test_stems_are_refilled_a_few_at_a_time_and_off_the_path_of_a_start() -> None:
+    stems = supply(least=6)
+    assert stems.refill(0.0) == PARALLEL
+    stems.making = 1
+    assert stems.refill(0.0) == PARALLEL - 1
+    stems.making = 0
+    stems.starting = 1
+    assert stems.refill(0.0) == 1, "the next start would find none"
+    stems.ready[Instance(1, STEM, 0)] = None
+    assert stems.refill(0.0) == 0
+    stems.starting = 0
+    stems.disturbed(1.0)
+    assert stems.refill(1.0) == 0
+    assert stems.refill(1.0 + CALM_S) == PARALLEL
+
+
+def test_failures_are_retried_later_and_later() -> None:
+    stems = supply()
+    now, gaps = 0.0, []
+    for _ in range(8):
+        stems.back_off(now, OSError())
+        stems.back_off(now, OSError())  # another that was under way
+        gaps.append(stems.retry_s - now)
+        now = stems.retry_s
+    assert gaps[0] == pytest.approx(RETRY_FIRST_S)
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == pytest.approx(RETRY_MOST_S)
+    stems.back_off(now, OSError(), final=True)
+    assert stems.retry_s == now + RETRY_FINAL_S
+
+
+def test_the_newest_is_taken_and_the_oldest_let_go() -> None:
+    core = Core(Policy(memory_bytes=1 << 40))
+    group = core.new_group(("f", "$LATEST", 1), version("f"), 0.0)
+    index = Index()
+    instances = [Instance(number, STEM, 0) for number in range(3 * SWEEP)]
+    for instance in instances:
+        instance.group = group
+        instance.since_s = float(instance.number)
+        index.add(instance)
+    assert index.take(group) is instances[-1]
+    keepalive = KeepAlive(freeze_after_s=10, ttl_s=30)
+    assert [one.number for one, _ in keepalive.due(index, 12.0)] == [0, 1, 2]
+    assert {due for _, due in keepalive.due(index, 12.0)} == {Due.FREEZE}
+    for instance, _ in list(keepalive.due(index, 12.0)):
+        index.freeze(instance)
+    assert index.newest_frozen(group) is instances[2]
+    assert keepalive.next_s(index) == 13.0
+    due = list(keepalive.due(index, 31.0))
+    assert [(one.number, what) for one, what in due if what is Due.STOP] == [(0, Due.STOP), (1, Due.STOP)]
+    assert len(due) == SWEEP + 2, "the rest waits for the next sweep"
