@@ -98,7 +98,7 @@ class Served:
             prepare=self._prepare,
         )
         self._api = LambdaApi(rules=self.control.rules, links=self.control.links)
-        self._server = web.Server(self._handle, access_log=None)
+        self._server = web.Server(self._handle, access_log=None, lingering_time=0.1)
         self._listener = await asyncio.get_running_loop().create_server(self._server, "127.0.0.1", 0)
         return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
 
