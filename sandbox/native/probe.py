@@ -129,7 +129,7 @@ def kernel(release: str | None = None) -> Fact:
 
 
 def namespaces() -> Fact:
-    """Tried: a container's seccomp filter or a sysctl may refuse what capabilities allow. The thread takes them along as it ends."""
+    """Tried, since a seccomp filter or a sysctl may refuse what capabilities allow. The thread takes them along as it ends."""
     wanted = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     refusals: list[str] = []
 

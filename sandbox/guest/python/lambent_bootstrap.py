@@ -32,11 +32,10 @@ if __name__ == "__main__":  # PYTHONSAFEPATH and -I leave it out
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lambent_rehearsal
-from lambent_streams import LambdaLoggerFilter, LogSink, flush, set_up
-
 from lambent_context import LambdaContext
 from lambent_json import dumps, loads
 from lambent_runtime_client import Invocation, LambdaRuntimeClient, LambdaRuntimeClientError
+from lambent_streams import LambdaLoggerFilter, LogSink, flush, set_up
 
 TYPE_CHECKING = False  # typing's own would cost a fresh interpreter its import
 if TYPE_CHECKING:
@@ -265,7 +264,7 @@ def _end(error: BaseException) -> None:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == _HERE:
             trace = trace.tb_next
-        sys.excepthook(type(error), error, trace)
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
     _guarded(threading, "_shutdown")
     _guarded(atexit, "_run_exitfuncs")
     flush()

@@ -10,10 +10,9 @@ import os
 import socket
 import sys
 
-from lambent_streams import LambdaLoggerFilter, LogSink
-
 from lambent_context import function_facts
 from lambent_runtime_client import LambdaRuntimeClient
+from lambent_streams import LambdaLoggerFilter, LogSink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ class Invocation:
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         get = headers.get
         self.request_id = headers["lambda-runtime-aws-request-id"]
-        self.deadline_ms = int(get("lambda-runtime-deadline-ms") or 0)
+        self.deadline_ms = _number(get("lambda-runtime-deadline-ms") or "0")
         self.invoked_function_arn = get("lambda-runtime-invoked-function-arn")
         self.trace_id = get("lambda-runtime-trace-id")
         self.client_context = get("lambda-runtime-client-context")
@@ -185,7 +185,7 @@ class LambdaRuntimeClient:
             return status, headers, self._chunks(data)
         length = headers.get("content-length")
         if length is not None:
-            return status, headers, self._exactly(int(length), data)
+            return status, headers, self._exactly(_number(length), data)
         if status in (204, 304):
             self._received = data
             return status, headers, b""
@@ -214,7 +214,7 @@ class LambdaRuntimeClient:
         pieces = []
         while True:
             line, data = self._line(data)
-            size = int(line.partition(b";")[0], 16)
+            size = _number(line.partition(b";")[0].decode("latin-1").strip(), 16)
             if size == 0:
                 break
             pieces.append(self._exactly(size + 2, data)[:-2])
@@ -239,6 +239,16 @@ class LambdaRuntimeClient:
                 pieces.append(self._receive())
         except ConnectionResetError:
             return b"".join(pieces)
+
+
+def _number(text: str, base: int = 10) -> int:
+    try:
+        number = int(text, base)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise LambdaRuntimeClientError(f"the Runtime API sent a number that is none: {text[:80]!r}")
+    return number
 
 
 def _error_headers(error_type: str) -> str:

@@ -1,0 +1,48 @@
+"""A stand-in for the zygote, run under each interpreter: imports the runtime once, then forks a function per request.
+
+Run as ``python forker.py DIRECTORY_OF_THE_RUNTIME CONTROL_FD``. A request is one JSON packet with three descriptors (Runtime
+API connection, standard output, standard error) or ``{"wait": pid}``.
+"""
+
+import array
+import gc
+import json
+import os
+import socket
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import lambent_bootstrap
+
+control = socket.socket(fileno=int(sys.argv[2]))
+loaded = sorted(lambent_bootstrap.prepare())
+gc.collect()
+gc.freeze()
+gc.disable()
+gc.set_threshold(1)
+control.send(json.dumps(loaded).encode())
+while True:
+    fds = array.array("i")
+    data, ancillary, _, _ = control.recvmsg(200000, socket.CMSG_SPACE(3 * fds.itemsize))
+    if not data:
+        os._exit(0)
+    request = json.loads(data.decode())
+    if "wait" in request:
+        control.send(json.dumps(os.waitpid(request["wait"], 0)[1]).encode())
+        continue
+    fds.frombytes(ancillary[0][2])
+    pid = os.fork()
+    if pid == 0:
+        control.close()
+        os.dup2(fds[1], 1)
+        os.dup2(fds[2], 2)
+        os.close(fds[1])
+        os.close(fds[2])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["environment"]["LAMBDA_TASK_ROOT"])
+        lambent_bootstrap.rehearse()
+        lambent_bootstrap.main(fds[0])
+    for fd in fds:
+        os.close(fd)
+    control.send(json.dumps(pid).encode())
