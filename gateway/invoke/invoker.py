@@ -123,10 +123,7 @@ class Call(Request):
     def _settled(self, outcome: Outcome) -> None:
         """All in this step: the sandbox may be given its next invocation, and write its START, as soon as this returns."""
         log = self._held.log
-        for line in outcome.log_lines:
-            log.platform(line)
-        for line in report.end(self._invocation.request_id, self.version, outcome, self._clock.wall()):
-            log.platform(line)
+        log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall()))
         if self._invocation.want_log_tail:
             self.log_tail = log.tail()
         self._pool.settled(self._held)

@@ -26,22 +26,21 @@ def start(request_id: str, version: FunctionVersion, now_wall_s: float) -> str:
     return f"START RequestId: {request_id} Version: {version.version}"
 
 
-def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float) -> tuple[str, ...]:
-    """What follows an invocation's own output."""
+def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float) -> str:
+    """The lines after an invocation's own output, the platform's remarks on its end before END; without the last line feed."""
     duration_ms = outcome.duration_s * 1000
     billed_ms = _billed(duration_ms)
     used_mb = -(-outcome.max_memory_bytes // MIB)
     if outcome.init_s is not None:
         billed_ms += _billed(outcome.init_s * 1000)
+    remarks = "".join(f"{line}\n" for line in outcome.log_lines) if outcome.log_lines else ""
     if version.logging.log_format == "JSON":
-        return (_json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s),)
+        return remarks + _json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s)
     init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
     return (
-        f"END RequestId: {request_id}",
-        (
-            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
-            f"Memory Size: {version.memory_mb} MB\tMax Memory Used: {used_mb} MB\t{init}"
-        ),
+        f"{remarks}END RequestId: {request_id}\n"
+        f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
+        f"Memory Size: {version.memory_mb} MB\tMax Memory Used: {used_mb} MB\t{init}"
     )
 
 

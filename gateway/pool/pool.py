@@ -128,12 +128,15 @@ class Pool:
             group: Group | None = getattr(instance, "group", None)  # a stem has none
             if group is not None:
                 functions.setdefault(group.version.name, Counter())[instance.state.value] += 1
+        stems: Counter[str] = Counter()
+        for key, supply in core.supplies.items():
+            stems[key.runtime] += len(supply.ready)
         if making := sum(supply.making for supply in core.supplies.values()):
             states[State.MAKING.value] = making
         return {
             "sandboxes": dict(states),
             "functions": {name: dict(counts) for name, counts in functions.items()},
-            "stems": {key.runtime: len(supply.ready) for key, supply in core.supplies.items()},
+            "stems": dict(stems),
             "waiting": core.waiting,
             "running": core.in_flight - core.waiting,
             "memory": {"used_bytes": core.budget.used_bytes, "budget_bytes": core.budget.total_bytes},

@@ -38,6 +38,10 @@ class BookStream:
         self.lines.append(data.decode())
 
     def platform(self, line: str) -> None:
+        for one in line.split("\n"):
+            self._platform(one)
+
+    def _platform(self, line: str) -> None:
         word, _, rest = line.partition(" RequestId: ")
         request_id = rest.split()[0]
         if word == "START":

@@ -28,13 +28,13 @@ def test_start() -> None:
 
 def test_a_warm_invocation_has_no_init() -> None:
     assert report.end(ID, version(), outcome(0.00290), WALL_S) == (
-        f"END RequestId: {ID}",
-        f"REPORT RequestId: {ID}\tDuration: 2.90 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t",
+        f"END RequestId: {ID}\n"
+        f"REPORT RequestId: {ID}\tDuration: 2.90 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
     )
 
 
 def test_the_first_invocation_reports_and_is_billed_its_init() -> None:
-    assert report.end(ID, version(), outcome(0.00301, init_s=0.1101), WALL_S)[1] == (
+    assert report.end(ID, version(), outcome(0.00301, init_s=0.1101), WALL_S).partition("\n")[2] == (
         f"REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration: 115 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
         "Init Duration: 110.10 ms\t"
     )
@@ -44,12 +44,18 @@ def test_the_first_invocation_reports_and_is_billed_its_init() -> None:
     ("duration_s", "billed_ms"), [(0.0, 1), (0.0000001, 1), (0.001, 1), (0.0010001, 2), (3.0, 3000), (1.1 + 2.2, 3300)]
 )
 def test_each_begun_millisecond_is_billed_and_no_more(duration_s: float, billed_ms: int) -> None:
-    assert f"\tBilled Duration: {billed_ms} ms\t" in report.end(ID, version(), outcome(duration_s), WALL_S)[1]
+    assert f"\tBilled Duration: {billed_ms} ms\t" in report.end(ID, version(), outcome(duration_s), WALL_S)
 
 
 @pytest.mark.parametrize(("used_bytes", "used_mb"), [(0, 0), (1, 1), (36 << 20, 36), ((36 << 20) + 1, 37)])
 def test_each_begun_megabyte_counts(used_bytes: int, used_mb: int) -> None:
-    assert f"\tMax Memory Used: {used_mb} MB\t" in report.end(ID, version(), outcome(0.1, used_bytes=used_bytes), WALL_S)[1]
+    assert f"\tMax Memory Used: {used_mb} MB\t" in report.end(ID, version(), outcome(0.1, used_bytes=used_bytes), WALL_S)
+
+
+def test_what_the_platform_has_to_say_of_an_end_stands_before_it() -> None:
+    late = outcome(3.0)
+    late.log_lines = (f"2026-11-21T09:37:03.000Z {ID} Task timed out after 3.00 seconds", "")
+    assert report.end(ID, version(), late, WALL_S).split("\n")[:3] == [*late.log_lines, f"END RequestId: {ID}"]
 
 
 def test_the_json_format_has_the_telemetry_apis_events_instead() -> None:
@@ -61,7 +67,7 @@ def test_the_json_format_has_the_telemetry_apis_events_instead() -> None:
     }
     failed = outcome(0.00301, init_s=0.1101)
     failed.status, failed.error_type = Status.TIMEOUT, "Sandbox.Timedout"
-    (line,) = report.end(ID, structured, failed, WALL_S)
+    line = report.end(ID, structured, failed, WALL_S)
     assert json.loads(line)["record"] == {
         "requestId": ID,
         "status": "timeout",
