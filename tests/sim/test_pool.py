@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from gateway.errors import InvalidRuntimeException, ServiceException, TooManyRequestsException
-from gateway.records import Function
+from gateway.records import Alias, Function
 from gateway.scheduler.policy import MIB, Policy
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.outcome import Status
@@ -302,6 +302,35 @@ def test_who_waited_before_an_update_is_served_by_what_it_asked_for() -> None:
         assert not [one for one in world.host.live.values() if one.spec]
 
     in_world(scenario)
+
+
+def test_a_change_that_is_not_of_the_code_or_configuration_keeps_sandboxes() -> None:
+    async def scenario(world: World) -> None:
+        await world.invoke()
+        changed = function(version(), aliases={"live": Alias(name="live", version="$LATEST", revision_id="1")})
+        world.catalog.replace("echo", changed)
+        world.catalog.replace("echo", dataclasses.replace(changed, reserved_concurrency=5))
+        assert (await world.invoke(qualifier="live")).took_s == pytest.approx(RUN_S)
+        assert world.starts == 1
+
+    in_world(scenario)
+
+
+def test_what_there_is_can_be_seen() -> None:
+    async def scenario(world: World) -> None:
+        await world.invoke()
+        await asyncio.sleep(1)
+        call = world.begin("slow")
+        await asyncio.sleep(INIT_S + RUN_S / 2)
+        seen = world.pool.snapshot()
+        assert seen["functions"] == {"echo": {"frozen": 1}, "slow": {"reserved": 1}}
+        assert seen["sandboxes"]["reserved"] == seen["running"] == 1
+        assert seen["stems"] == {"python3.11": seen["sandboxes"]["stem"]}
+        stems = seen["sandboxes"]["stem"] + seen["sandboxes"].get("making", 0)
+        assert seen["memory"]["used_bytes"] == (30 + 128) * MIB + POLICY.stem_bytes * stems
+        await call
+
+    in_world(scenario, function(version()), function(version("slow")))
 
 
 def test_a_deleted_function_leaves_no_sandbox() -> None:
