@@ -99,7 +99,7 @@ def _homes() -> Iterator[Path]:
         yield from Path("/home").iterdir()
 
 
-def _directories(root: Path, homes: Iterable[Path], environ: dict[str, str]) -> Iterator[Path]:
+def search_directories(root: Path, homes: Iterable[Path], environ: dict[str, str]) -> Iterator[Path]:
     """Where interpreters may be, likeliest first; some may not exist, some may come twice."""
     yield from (Path(entry) for entry in environ.get("PATH", "").split(":") if entry.startswith("/"))
     patterns = [(root, pattern) for pattern in _SYSTEM_DIRECTORIES]
@@ -161,15 +161,16 @@ def _run(path: Path, _modified_ns: int, _size: int) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _ask(path: Path) -> str:
+def inspect(path: Path) -> Interpreter | None:
+    """Run what is at `path`; None for what is no interpreter that we can use."""
     try:
         status = path.stat()
     except OSError:
-        return ""
-    return _run(path, status.st_mtime_ns, status.st_size)
+        return None
+    return read_answer(path, _run(path, status.st_mtime_ns, status.st_size))
 
 
-def _read(path: Path, answer: str) -> Interpreter | None:
+def read_answer(path: Path, answer: str) -> Interpreter | None:
     """None for what we can't use: no CPython, too old, or not all in one tree."""
     try:
         implementation, version, prefix, exec_prefix, library, missing = ast.literal_eval(answer)
@@ -194,18 +195,20 @@ def find_interpreters(root: Path = Path("/"), homes: Iterable[Path] | None = Non
     this.
     """
     own = Path(getattr(sys, "_base_executable", sys.executable)).parent
-    directories = [*_directories(root, list(_homes()) if homes is None else homes, dict(os.environ)), own]
-    best: dict[tuple[int, int], Interpreter] = {}
+    directories = [*search_directories(root, list(_homes()) if homes is None else homes, dict(os.environ)), own]
     paths = list(filter(is_trusted, candidates(directories)))
     with ThreadPoolExecutor(max_workers=8) as pool:
-        answers = list(pool.map(_ask, paths))
-    for path, answer in zip(paths, answers, strict=True):
-        found = _read(path, answer)
-        if found is not None:
-            known = best.get(found.version[:2])
-            if known is None or _rank(found) > _rank(known):
-                best[found.version[:2]] = found
-    return [best[version] for version in sorted(best)]
+        return best(found for found in pool.map(inspect, paths) if found is not None)
+
+
+def best(found: Iterable[Interpreter]) -> list[Interpreter]:
+    """One for each minor version, oldest first."""
+    chosen: dict[tuple[int, int], Interpreter] = {}
+    for interpreter in found:
+        known = chosen.get(interpreter.version[:2])
+        if known is None or _rank(interpreter) > _rank(known):
+            chosen[interpreter.version[:2]] = interpreter
+    return [chosen[version] for version in sorted(chosen)]
 
 
 def _rank(interpreter: Interpreter) -> tuple[bool, int, bool, tuple[int, int, int]]:
