@@ -25,6 +25,7 @@ class Group:
         "failures",
         "finishing",
         "forgotten",
+        "grown_at_s",
         "frozen",
         "held",
         "key",
@@ -34,6 +35,8 @@ class Group:
         "share",
         "stem",
         "version",
+        "waited_at_s",
+        "waited_s",
         "waiting",
         "warm",
     )
@@ -57,6 +60,9 @@ class Group:
         self.forgotten = False  #: the last of it went, and its part in its share with it
         self.run_s = Mean()  #: how long an invocation keeps a sandbox
         self.cold_s = Mean()  #: how long a start takes
+        self.grown_at_s = 0.0  #: when a start last ended
+        self.waited_s = 0.0  #: by its invocations in all since then, or since nobody waited for long
+        self.waited_at_s = 0.0  #: when somebody last had waited
 
     def __repr__(self) -> str:
         name, version, generation = self.key

@@ -26,7 +26,7 @@ from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import KeepAlive
 from gateway.scheduler.policy import Policy
-from gateway.scheduler.scaling import worth_starting
+from gateway.scheduler.scaling import FORGIVEN_AFTER_S, worth_starting
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import DECAY_S, Supply
 from gateway.scheduler.waiting import Deadlines, Place, Ticket
@@ -227,6 +227,10 @@ class Moves:
         group = instance.group
         ticket, _ = group.waiting.popitem(last=False)
         self.waiting -= 1
+        if now - group.waited_at_s > FORGIVEN_AFTER_S:
+            group.waited_s = 0.0
+        group.waited_at_s = now
+        group.waited_s += now - max(ticket.queued_s, group.grown_at_s)
         out.append(self.run(ticket, instance, now))
         if not group.waiting:
             self.starved.pop(group, None)
@@ -323,6 +327,7 @@ class Moves:
             busy=group.busy,
             run_s=group.run_s.value,
             elapsed_s=group.mean_elapsed_s(now),
+            waited_s=group.waited_s,
             cold_s=self.supplies[group.stem].cold_guess_s if cold_s is None else cold_s,
         )
 
@@ -352,6 +357,7 @@ class Moves:
             room = self._room(group.memory_bytes, 1, None, out)
         if room is not Room.FREE:
             return room
+        group.waited_s = 0.0
         group.coming += 1
         self.coming += 1
         self.budget.take(group.memory_bytes - stem_bytes)
@@ -380,6 +386,7 @@ class Moves:
         """A sandbox left STARTING, for better or worse."""
         self.coming -= 1
         instance.group.coming -= 1
+        instance.group.grown_at_s = now
         supply = self.supplies[instance.stem]
         supply.starting -= 1
         supply.disturbed(now)

@@ -5,6 +5,10 @@ their way) work the queue off: with `p` waiting, `k` of them and `run_s` an invo
 longer than a cold start does one more sandbox serve anybody sooner, and so a burst of N short invocations starts about
 N·run_s/cold_s of them instead of N, while N long ones start N.
 
+That rule alone would let one sandbox serve a steady stream of short invocations that all wait a little, for ever. So waiting is
+also added up: when a group's invocations have waited as long in all as a cold start takes, without a pause between them, one
+more sandbox is worth it, whatever the single wait was. It costs at most what was already lost (the ski-rental argument).
+
 What is not known is guessed low and corrected by looking: while nothing has finished yet, the invocations that run have taken at
 least as long as they have run so far. So a burst for a function that was never seen starts a few at once, a quarter of it in all,
 and the rest about one cold start later if the first ones still run.
@@ -18,6 +22,7 @@ WEIGHT: Final = 0.2  #: of the newest observation in a moving mean
 COLD_GUESS_S: Final = 0.1  #: a cold start before any was seen
 UNDOUBTED: Final = 4  #: starts for a function of unknown duration that are not thought about
 RUN_GUESS: Final = 0.25  #: its duration beyond those, in cold starts
+FORGIVEN_AFTER_S: Final = 1.0  #: without anybody waiting, what was waited before counts no more
 
 
 class Mean:
@@ -33,16 +38,19 @@ class Mean:
         self.value = observation if value is None else value + WEIGHT * (observation - value)
 
 
-def worth_starting(*, waiting: int, coming: int, busy: int, run_s: float | None, elapsed_s: float, cold_s: float) -> bool:
+def worth_starting(
+    *, waiting: int, coming: int, busy: int, run_s: float | None, elapsed_s: float, waited_s: float, cold_s: float
+) -> bool:
     """Whether one more start serves the waiters sooner than what there is.
 
     `waiting` does not count those who will be served by a sandbox that is just finishing. `elapsed_s` is how long the busy
-    ones have been busy on average.
+    ones have been busy on average, `waited_s` how long invocations have waited for them in all since the
+    last start was over.
     """
     if coming >= waiting:
         return False
     serving = coming + busy
-    if not serving:
+    if not serving or waited_s > cold_s:
         return True
     if run_s is None:
         run_s = cold_s if serving < UNDOUBTED else RUN_GUESS * cold_s

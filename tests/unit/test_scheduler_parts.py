@@ -42,11 +42,16 @@ def test_nobody_who_works_can_be_retired() -> None:
     assert not [state for state in (State.RESERVED, State.FINISHING, State.STARTING) if Event.RETIRED in NEXT[state]]
 
 
-def starts(waiting: int, *, run_s: float | None, cold_s: float = 0.1, busy: int = 0, elapsed_s: float = 0.0) -> int:
-    """How many starts a burst gets."""
+def starts(
+    waiting: int, *, run_s: float | None, cold_s: float = 0.1, busy: int = 0, elapsed_s: float = 0.0, waited_s: float = 0.0
+) -> int:
+    """How many starts a burst gets; the first one settles what was waited before."""
     coming = 0
-    while worth_starting(waiting=waiting, coming=coming, busy=busy, run_s=run_s, elapsed_s=elapsed_s, cold_s=cold_s):
+    while worth_starting(
+        waiting=waiting, coming=coming, busy=busy, run_s=run_s, elapsed_s=elapsed_s, waited_s=waited_s, cold_s=cold_s
+    ):
         coming += 1
+        waited_s = 0.0
     return coming
 
 
@@ -78,6 +83,11 @@ def test_what_runs_for_long_is_evidence_enough() -> None:
 def test_a_busy_sandbox_is_waited_for_if_that_is_shorter_than_a_start() -> None:
     assert starts(1, run_s=0.05, busy=1) == 0
     assert starts(1, run_s=0.2, busy=1) == 1
+
+
+def test_a_little_waiting_adds_up_to_a_start() -> None:
+    assert starts(2, run_s=0.001, busy=1, waited_s=0.09) == 0
+    assert starts(2, run_s=0.001, busy=1, waited_s=0.11) == 1
 
 
 def test_a_mean_begins_with_the_first_and_follows() -> None:
