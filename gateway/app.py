@@ -17,6 +17,7 @@ import importlib.metadata
 import logging
 import os
 import random
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -178,6 +179,8 @@ def _reason(error: Exception, settings: Settings) -> str:
     """What to tell somebody who wanted to start it."""
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return f"port {settings.port} of {settings.host} is in use by another program. Take another one with --port."
+    if isinstance(error, socket.gaierror):
+        return f"host: {settings.host} is no address of this machine: {error.strerror}"
     if isinstance(error, OSError) and error.errno in (errno.EADDRNOTAVAIL, errno.EACCES) and error.filename is None:
         return f"host: cannot listen on {settings.host}, port {settings.port}: {error.strerror}"
     if isinstance(error, PermissionError):

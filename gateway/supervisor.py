@@ -76,7 +76,7 @@ class Supervisor:
         self._clock = clock or SystemClock()
         self._poll = select.poll()
         self._ending = False
-        self._announced = False
+        self.was_up = False  #: all children were ready at the same time, once at least
         self._exit_code = 0
 
     def run(self) -> int:
@@ -136,9 +136,9 @@ class Supervisor:
 
     def _announce(self) -> None:
         lasting = [keeper for keeper in self._keepers if not keeper.plan.once]
-        if self._announced or self._ending or not all(keeper.ready for keeper in lasting):
+        if self.was_up or self._ending or not all(keeper.ready for keeper in lasting):
             return
-        self._announced = True
+        self.was_up = True
         words = {k.plan.name: (k.child.status or "").removeprefix("ready").strip() for k in lasting if k.child is not None}
         self._ready(words)
         for keeper in self._keepers:
@@ -172,7 +172,7 @@ class Supervisor:
             if child is None or not child.succeeded:
                 self._say(f"{name} {how}{': ' + reason if reason else ''}")
             return
-        if not self._announced:
+        if not self.was_up:
             self._say(reason or f"{name} {how} before it was ready")
             self._end(1)
             return

@@ -164,7 +164,18 @@ def _run(
         return leftovers.sweep(owner)
 
     supervisor = Supervisor(plans, sweep=sweep if root else lambda: (), say=say, ready=ready)
-    return supervisor.run()
+    exit_code = supervisor.run()
+    if root and not supervisor.was_up:
+        for fact in in_a_fork(lacking, limit_s=5) or ():
+            say(fact)
+    return exit_code
+
+
+def lacking() -> list[str]:
+    """What this host does not let sandboxes have, and what would change that; it mostly is why nothing came up."""
+    from sandbox.native import probe
+
+    return [str(fact) for fact in probe.host() if fact.level is probe.Level.MISSING and not fact.name.startswith("runtime ")]
 
 
 def choose_user(settings: Settings) -> tuple[int, str | None]:

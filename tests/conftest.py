@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from gateway.cli.bench.instance import Instance
 from gateway.up import owner_of
+from sandbox.native import probe
 from tests import leftovers
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("real") is not None and (reason := _why_no_sandboxes()) is not None:
+    if item.get_closest_marker("real") is not None and (reason := why_no_sandboxes()) is not None:
         pytest.skip(reason)
 
 
@@ -78,11 +80,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def _why_no_sandboxes() -> str | None:
+@functools.cache
+def why_no_sandboxes() -> str | None:
     """Why this host cannot have real sandboxes, or None where it can."""
-    if os.geteuid() != 0:
-        return "real sandboxes need root"
-    return None
+    lacking = [fact for fact in probe.host() if fact.level is probe.Level.MISSING and not fact.name.startswith("runtime ")]
+    return "; ".join(map(str, lacking)) or None
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +143,7 @@ def owner(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def lambent_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """A Lambent with real sandboxes for the whole session, started as a user starts it, ended as an operator ends it."""
-    if (reason := _why_no_sandboxes()) is not None:
+    if (reason := why_no_sandboxes()) is not None:
         pytest.skip(reason)
     data_dir = tmp_path_factory.mktemp("lambent")
     request.config.stash[LABELS].add(owner_of(data_dir))
