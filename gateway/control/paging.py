@@ -27,7 +27,7 @@ def page(items: Sequence[T], params: Mapping[str, Any], key: Callable[[T], str])
     start = 0
     if marker := params.get("Marker"):
         try:
-            after = base64.urlsafe_b64decode(marker.encode()).decode()
+            after = base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
         except (binascii.Error, ValueError):
             raise InvalidParameterValueException("Invalid pagination token.") from None
         start = bisect.bisect_right(items, after, key=key)
