@@ -8,6 +8,8 @@ sent: a reader that never reads costs one piece of memory, however much the func
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qs, unquote
 
@@ -16,6 +18,7 @@ from aiohttp import web
 
 from gateway import arn
 from gateway.control.catalog import Catalog
+from gateway.edge.connection import Connection
 from gateway.errors import InvalidParameterValueException
 from gateway.observe.logs import START, LogEvent, Logs
 
@@ -44,7 +47,11 @@ class LogRoute:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
         if request.method != "HEAD":
-            await self._send(response, name, int(since), follow=given.get("follow", ["0"])[-1] == "1")
+            if given.get("follow", ["0"])[-1] == "1":
+                with self._following(request, name) as follower:
+                    await self._send(response, name, int(since), follower)
+            else:
+                await self._send(response, name, int(since), None)
         await response.write_eof()
         return response
 
@@ -53,25 +60,32 @@ class LogRoute:
         for follower in self._followers:
             follower.stop()
 
-    async def _send(self, response: web.StreamResponse, name: str, since_ms: int, *, follow: bool) -> None:
-        await asyncio.to_thread(self._logs.flush)
-        follower = _Follower(asyncio.get_running_loop()) if follow else None
-        if follower is not None:
-            self._followers.add(follower)
-            self._logs.follow(name, follower)
-        position = START
+    @contextlib.contextmanager
+    def _following(self, request: web.BaseRequest, name: str) -> Iterator[_Follower]:
+        follower = _Follower(asyncio.get_running_loop())
+        connection = request.protocol
+        self._followers.add(follower)
+        self._logs.follow(name, follower)
+        if isinstance(connection, Connection):
+            connection.left = follower.stop
         try:
-            while True:
-                events, after = await asyncio.to_thread(self._logs.read_from, name, position)
-                if chunk := b"".join([_line(event) for event in events if event.timestamp_ms >= since_ms]):
-                    await response.write(chunk)
-                if after == position and (follower is None or not await follower.news()):
-                    return
-                position = after
+            yield follower
         finally:
-            if follower is not None:
-                self._followers.discard(follower)
-                self._logs.unfollow(name, follower)
+            if isinstance(connection, Connection):
+                connection.left = None
+            self._logs.unfollow(name, follower)
+            self._followers.discard(follower)
+
+    async def _send(self, response: web.StreamResponse, name: str, since_ms: int, follower: _Follower | None) -> None:
+        await asyncio.to_thread(self._logs.flush)
+        position = START
+        while True:
+            events, after = await asyncio.to_thread(self._logs.read_from, name, position)
+            if chunk := b"".join([_line(event) for event in events if event.timestamp_ms >= since_ms]):
+                await response.write(chunk)
+            if after == position and (follower is None or not await follower.news()):
+                return
+            position = after
 
 
 class _Follower:

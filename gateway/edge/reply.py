@@ -43,6 +43,7 @@ class Reply(web.StreamResponse):
         self._content = body
         self._keep_alive = False if close else None
         self._request: web.BaseRequest | None = None
+        self._sent = False
 
     def __repr__(self) -> str:
         return f"<Reply {self._status} {len(self._content)} bytes>"
@@ -59,9 +60,10 @@ class Reply(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Send it. Raises ConnectionError where the client has left, or does not read."""
         request = self._request
-        if request is None:
+        if request is None or self._sent:
             return
         self._request = None
+        self._sent = True
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has left")

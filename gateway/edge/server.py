@@ -11,6 +11,7 @@ leaves does not end what runs for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -22,10 +23,11 @@ from aiohttp import hdrs, web
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, invoke, log_route, render
+from gateway.edge.connection import Connection, refusal
 from gateway.edge.function_url import FunctionUrls
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
-from gateway.errors import ApiError, ResourceNotFoundException, ServiceException
+from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
 
@@ -36,6 +38,7 @@ _URL_LABEL: Final = ".lambda-url."
 _URL_PATH: Final = "/_urls/"
 _PRIVATE: Final = "/_lambent/"
 _HOST: Final = hdrs.HOST
+_VERSIONS: Final = ((1, 1), (1, 0))
 _JSON: Final = b"Content-Type: application/json\r\n"
 #: Longer lines and headers are refused: AWS takes 10,240 bytes of headers in all.
 _LINE_BYTES: Final = 16 * 1024
@@ -87,6 +90,7 @@ class EdgeServer:
         self._draining = False
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+        self._port: int | None = None
 
     def __repr__(self) -> str:
         state = "draining" if self._draining else "accepting" if self._listener is not None else "not started"
@@ -95,9 +99,9 @@ class EdgeServer:
     @property
     def port(self) -> int:
         """The port that it listens on. Raises RuntimeError before `start`."""
-        if self._listener is None:
+        if self._port is None:
             raise RuntimeError("the server was not started")
-        return int(self._listener.sockets[0].getsockname()[1])
+        return self._port
 
     async def start(self, *, host: str = "127.0.0.1", port: int = 0, sock: socket.socket | None = None) -> None:
         """Listen on `host` and `port`, or on a socket that is bound already. Raises OSError where that cannot be."""
@@ -108,19 +112,20 @@ class EdgeServer:
             "access_log": None,
             "logger": _log,
             "keepalive_timeout": self._keep_alive_s,
-            "lingering_time": _LINGER_S,
+            "lingering_time": 0,  # aiohttp's goes on after the client has left; see _send_and_linger
             "max_line_size": _LINE_BYTES,
             "max_field_size": _LINE_BYTES,
             "auto_decompress": False,  # the function gets what the client sent
         }
 
-        def connection() -> _Connection:
-            return _Connection(server, loop=loop, **options)
+        def connection() -> Connection:
+            return Connection(server, loop=loop, **options)
 
         if sock is not None:
             self._listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
         else:
             self._listener = await loop.create_server(connection, host, port, backlog=_BACKLOG)
+        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def drain(self, budget_s: float) -> None:
         """Accept no more, let what runs finish for `budget_s`, then close every connection. Twice is once."""
@@ -129,7 +134,9 @@ class EdgeServer:
         self._draining = True
         self._listener.close()
         self._logs.stop()
-        self._server.pre_shutdown()  # idle connections end now, the others after their answer
+        for connection in self._server.connections:
+            if isinstance(connection, Connection):
+                connection.finish()
         if self._running and budget_s > 0:
             self._idle = asyncio.get_running_loop().create_future()
             try:
@@ -145,13 +152,16 @@ class EdgeServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = self._ids.request_id()
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.busy = True
         self._running += 1
         try:
             response = await self._dispatch(request, request_id)
+        except body.BadRequest as error:
+            response = refusal(error.message)
         except ApiError as error:
             response = render.error(error, request_id)
-            if not request.content.is_eof():
-                response.force_close()  # the rest of the request would be taken for the next one
         except (body.ClientGone, ConnectionError):
             response = Reply(400, b"", close=True)  # nobody will see it
         except Exception as error:
@@ -166,29 +176,39 @@ class EdgeServer:
             response = render.error(ServiceException(), request_id)
             response.force_close()
         finally:
-            self._running -= 1
-            if self._idle is not None and not self._running and not self._idle.done():
-                self._idle.set_result(None)
+            if isinstance(connection, Connection):
+                connection.busy = False
+            self._ended()
         if self._draining:
             response.force_close()
+        if not request.content.is_eof():
+            await _send_and_linger(request, response, min(_LINGER_S, self._body_grace_s))
         return response
 
+    def _ended(self) -> None:
+        self._running -= 1
+        if self._idle is not None and not self._running and not self._idle.done():
+            self._idle.set_result(None)
+
     async def _dispatch(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        if request.version not in _VERSIONS:  # the parser takes a request line without one for HTTP/0.9
+            raise body.BadRequest("The request is neither HTTP/1.1 nor HTTP/1.0.")
         target = request.raw_path
         host = request.headers.get(_HOST, "")
         if target[:1] != "/":
             host, target = _origin_form(host, target)
         path, _, query = target.partition("?")
+        if not host.islower():
+            host = host.lower()
         label = host.find(_URL_LABEL)
         if label > 0:
-            url_id = host[:label]
-            domain = host.partition(":")[0]
-            if not host.islower():
-                url_id, domain = url_id.lower(), domain.lower()
-            return await self._urls.handle(request, request_id, url_id, domain, path, query)
+            return await self._urls.handle(request, request_id, host[:label], host.partition(":")[0], path, query)
         if path.startswith(_URL_PATH):
             url_id, _, rest = path[len(_URL_PATH) :].partition("/")
             return await self._urls.handle(request, request_id, url_id, url_id + self._by_path, "/" + rest, query)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None:
+            _check_origin(origin, host)
         if path.startswith(invoke.PREFIX) and path.endswith(invoke.SUFFIX) and request.method == "POST":
             name = path[len(invoke.PREFIX) : -len(invoke.SUFFIX)]
             if name and "/" not in name:
@@ -196,7 +216,11 @@ class EdgeServer:
         if path == "/healthz":
             return self._health()
         if path.startswith(log_route.PREFIX):
-            return await self._logs.handle(request, path[len(log_route.PREFIX) :], query)
+            self._ended()  # who reads a log, maybe for hours, holds up no drain
+            try:
+                return await self._logs.handle(request, path[len(log_route.PREFIX) :], query)
+            finally:
+                self._running += 1
         if path.startswith(_PRIVATE):
             if self._local is None:
                 raise ResourceNotFoundException("There is nothing here.")
@@ -218,27 +242,27 @@ class EdgeServer:
         return Reply(503 if self._draining else 200, _JSON, orjson.dumps({"status": status}))
 
 
-class _Connection(web.RequestHandler):
-    """A client's connection. What is not HTTP gets an error in AWS's form, and no place in the log: there is a lot of it."""
+def _check_origin(origin: str, host: str) -> None:
+    """Refuse what somebody else's web page sends, as any page can to a port of its visitor's machine: nothing is signed yet."""
+    if origin.partition("://")[2].lower() != host:
+        raise AccessDeniedException(
+            f"Requests that web pages of another origin ({origin[:100]}) send to the Lambda API are refused, because they are "
+            "not authenticated yet. Web pages may call function URLs."
+        )
 
-    __slots__ = ()
 
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
-        if exc is not None and status >= 500:
-            _log.error("a request failed: %r", exc, exc_info=exc)
-            return Reply(
-                status,
-                _JSON + b"x-amzn-ErrorType: ServiceException\r\n",
-                b'{"Type":"Service","Message":"Internal error."}',
-                close=True,
-            )
-        _log.debug("not HTTP: %s", message)
-        what = (message or "Bad Request").partition("\n")[0].rstrip(":")
-        return Reply(status, _JSON + b"x-amzn-ErrorType: BadRequestException\r\n", orjson.dumps({"message": what}), close=True)
+async def _send_and_linger(request: web.BaseRequest, response: web.StreamResponse, linger_s: float) -> None:
+    """Answer a request whose body is still coming, then wait a little for the client to read the answer and stop.
+
+    Closing at once would reset the connection, and the client would see that instead of the answer.
+    """
+    response.force_close()  # the rest of the body would be taken for the next request
+    with contextlib.suppress(ConnectionError, TimeoutError, web.RequestPayloadError):
+        await response.prepare(request)
+        await response.write_eof()
+        async with asyncio.timeout(linger_s):
+            while await request.content.readany():
+                pass
 
 
 def _origin_form(host: str, target: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple, Protocol
 from gateway.clock import Clock
 
 TAIL_BYTES: Final = 4096  #: of an invocation's log, for X-Amz-Log-Result
+_LINE_FEED: Final = 10
 _PARTIAL_BYTES: Final = 256 * 1024  # an unfinished line is cut here, where CloudWatch cuts a message
 _WRITE_BYTES: Final = 1024 * 1024
 _SUFFIX: Final = ".log"
@@ -112,6 +113,8 @@ class LogStream:
         except UnicodeEncodeError:  # the runtime named its error in bytes that are no text
             data = line.encode("utf-8", "replace") + b"\n"
         tail = self._tail
+        if tail and tail[-1] != _LINE_FEED:  # a line was cut just where its last piece became an entry
+            tail += b"\n"
         tail += data
         if len(tail) > 4 * TAIL_BYTES:
             del tail[:-TAIL_BYTES]
@@ -305,11 +308,10 @@ class Logs:
                 with _file(path, number).open("rb") as file:
                     file.seek(offset)
                     data = file.read(most_bytes)
+                    while not (end := data.rfind(b"\n") + 1) and (more := file.read(most_bytes)):
+                        data += more  # a very long line
             except FileNotFoundError:
                 continue
-            end = data.rfind(b"\n") + 1
-            if end == 0 and len(data) == most_bytes:
-                end = most_bytes  # no line is that long; do not stop here for ever
             if end:
                 events.extend(_parsed(data[:end]))
                 return events, Position(number, offset + end)

@@ -1,0 +1,65 @@
+"""A client's connection: aiohttp's, with two things of ours.
+
+What is not HTTP gets an error in AWS's form and no entry in the log, for the internet sends a lot of it. And whoever sends an
+answer that may stand still for hours can ask to be told when the client leaves: nothing would be read or written that could
+fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.edge.reply import Reply
+
+_BAD_REQUEST: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: BadRequestException\r\n"
+_SERVICE: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: ServiceException\r\n"
+_INTERNAL: Final = b'{"Type":"Service","Message":"The service encountered an internal error."}'
+
+_log = logging.getLogger(__name__)
+
+
+class Connection(web.RequestHandler):
+    """`options` are aiohttp's. `left` is called when the client has left; only the request at hand may set it.
+
+    `busy` is kept by the server: whether a request of this connection is being worked on.
+    """
+
+    __slots__ = ("busy", "left")
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.busy = False
+        self.left: Callable[[], None] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.left is not None:
+            self.left()
+
+    def finish(self) -> None:
+        """Close the connection: now where nothing is asked on it, else after the answer."""
+        if self.busy:
+            self.close()
+        else:
+            self.force_close()  # what is in the socket's buffer is still sent
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        if status >= 500:
+            _log.error("a request failed: %r", exc, exc_info=exc)
+            return Reply(status, _SERVICE, _INTERNAL, close=True)
+        _log.debug("not HTTP: %s", message)
+        return refusal((message or "Bad Request").partition("\n")[0].rstrip(":"), status)
+
+
+def refusal(message: str, status: int = 400) -> Reply:
+    """The answer to what is not HTTP. Ends the connection: who knows what comes next on it."""
+    return Reply(status, _BAD_REQUEST, orjson.dumps({"message": message}), close=True)
