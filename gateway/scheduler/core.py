@@ -9,7 +9,7 @@ one. If there is neither it queues, and a sandbox is started if that serves anyb
 first serves it, a start or another's end; a start that comes too late is a spare. `settled` is its answer, `idled` the end of its
 sandbox's work and of its slot.
 
-What the decisions are made of is in `moves`, one step each.
+What the decisions are made of is in `moves`, and the state with its single steps in `ledger`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Share
-from gateway.scheduler.scaling import Mean
+from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Line
 from sandbox.spec import StemKey
@@ -25,18 +25,16 @@ class Group:
         "failures",
         "finishing",
         "forgotten",
-        "grown_at_s",
         "frozen",
         "held",
         "key",
         "memory_bytes",
+        "patience",
         "retired",
         "run_s",
         "share",
         "stem",
         "version",
-        "waited_at_s",
-        "waited_s",
         "waiting",
         "warm",
     )
@@ -60,9 +58,7 @@ class Group:
         self.forgotten = False  #: the last of it went, and its part in its share with it
         self.run_s = Mean()  #: how long an invocation keeps a sandbox
         self.cold_s = Mean()  #: how long a start takes
-        self.grown_at_s = 0.0  #: when a start last ended
-        self.waited_s = 0.0  #: by its invocations in all since then, or since nobody waited for long
-        self.waited_at_s = 0.0  #: when somebody last had waited
+        self.patience = Patience()
 
     def __repr__(self) -> str:
         name, version, generation = self.key

@@ -38,14 +38,37 @@ class Mean:
         self.value = observation if value is None else value + WEIGHT * (observation - value)
 
 
+class Patience:
+    """What the invocations of a group have waited in all for sandboxes that were busy: since a start, or since nobody waited."""
+
+    __slots__ = ("_grown_s", "_last_s", "waited_s")
+
+    def __init__(self) -> None:
+        self.waited_s = 0.0
+        self._grown_s = 0.0  # when a start was last over: waiting for that is no reason for another
+        self._last_s = 0.0  # when somebody last had waited
+
+    def add(self, since_s: float, now: float) -> None:
+        """Somebody who waited since then waits no longer."""
+        if now - self._last_s > FORGIVEN_AFTER_S:
+            self.waited_s = 0.0
+        self._last_s = now
+        self.waited_s += now - max(since_s, self._grown_s)
+
+    def start_began(self) -> None:
+        self.waited_s = 0.0
+
+    def start_ended(self, now: float) -> None:
+        self._grown_s = now
+
+
 def worth_starting(
     *, waiting: int, coming: int, busy: int, run_s: float | None, elapsed_s: float, waited_s: float, cold_s: float
 ) -> bool:
     """Whether one more start serves the waiters sooner than what there is.
 
     `waiting` does not count those who will be served by a sandbox that is just finishing. `elapsed_s` is how long the busy
-    ones have been busy on average, `waited_s` how long invocations have waited for them in all since the
-    last start was over.
+    ones have been busy on average, `waited_s` how long invocations have waited for them in all (see `Patience`).
     """
     if coming >= waiting:
         return False

@@ -1,0 +1,187 @@
+"""The scheduler's state, and the steps that touch one thing of it. Each leaves every index and counter true. [P]
+
+Steps here decide nothing: that is done by `moves`, for what concerns several waiters or sandboxes, and by `core`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.admission import Admission
+from gateway.scheduler.capacity import Budget
+from gateway.scheduler.commands import Command, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.group import Group, Key
+from gateway.scheduler.index import Index
+from gateway.scheduler.keepalive import KeepAlive
+from gateway.scheduler.policy import Policy
+from gateway.scheduler.state import Event, Instance
+from gateway.scheduler.stems import Supply
+from gateway.scheduler.waiting import Deadlines, Place, Ticket
+from sandbox.spec import StemKey
+
+Out = list[Command]
+
+
+class Ledger:
+    """An event begins with `out`, an empty list, and every step appends to it what is to be done."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.wake_s = math.inf  #: when `tick` is wanted next
+        self.closing = False
+        self.groups: dict[Key, Group] = {}  #: without the retired ones
+        self.admission = Admission(policy.concurrency)
+        self.index = Index()
+        self.budget = Budget(policy.memory_bytes, policy.max_sandboxes)
+        self.supplies: dict[StemKey, Supply] = {}
+        self.starved: OrderedDict[Group, None] = OrderedDict()
+        self.waiting = 0  #: QUEUED tickets of all groups
+        self.coming = 0  #: starts of all groups
+        self.rechecks: OrderedDict[Group, float] = OrderedDict()  #: groups with waiters, and when to think again; soonest first
+        self.deadlines = Deadlines()
+        self.keepalive = KeepAlive(policy.freeze_after_s, policy.keep_alive_s)
+        self._numbers = itertools.count(1)
+
+    def __repr__(self) -> str:
+        stems = sum(len(supply.ready) for supply in self.supplies.values())
+        return (
+            f"<{type(self).__name__} [Invocations: {self.in_flight - self.waiting} running, {self.waiting} waiting | Sandboxes: "
+            f"{self.coming} coming, {len(self.index.warm)} warm, {len(self.index.frozen)} frozen, {stems} stems]>"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Invocations that were let in and have not ended."""
+        return sum(share.used for share in self.admission.shares.values())
+
+    def wake(self, due_s: float) -> None:
+        if due_s < self.wake_s:
+            self.wake_s = due_s
+
+    # --- groups and supplies
+
+    def new_group(self, key: Key, version: FunctionVersion, now: float) -> Group:
+        share = self.admission.share(version.name)
+        share.groups += 1
+        group = self.groups[key] = Group(key, version, share)
+        self.supply(group.stem, now)
+        return group
+
+    def forget(self, group: Group) -> None:
+        """Drop a group of which nothing is left: a million functions that are called once must not stay for ever."""
+        if group.forgotten or not group.empty:
+            return
+        group.forgotten = True
+        if not group.retired:
+            del self.groups[group.key]
+        group.share.groups -= 1
+        self.admission.forget(group.share)
+
+    def supply(self, stem: StemKey, now: float) -> Supply:
+        supply = self.supplies.get(stem)
+        if supply is None:
+            supply = self.supplies[stem] = Supply(stem, self.policy.stems_min, self.policy.stems_max, now)
+        return supply
+
+    # --- tickets
+
+    def refuse(self, ticket: Ticket, why: Why, error: Exception | None = None) -> Refuse:
+        """The last of a ticket that waits nowhere."""
+        ticket.place = Place.OUT
+        self.forget(ticket.group)
+        return Refuse(ticket, why, error)
+
+    def expect(self, ticket: Ticket, due_s: float) -> None:
+        self.deadlines.add(ticket, due_s)
+        self.wake(due_s)
+
+    # --- sandboxes of a group
+
+    def run(self, ticket: Ticket, instance: Instance, now: float) -> Run:
+        """Promise a sandbox, which is in no index any more, to a ticket, which waits nowhere any more."""
+        instance.see(Event.PICKED)
+        group = instance.group
+        if instance.memory_bytes != group.memory_bytes:  # it was frozen
+            self.budget.take(group.memory_bytes - instance.memory_bytes)
+            instance.memory_bytes = group.memory_bytes
+        instance.since_s = now
+        group.busy += 1
+        group.begun_sum_s += now
+        ticket.place = Place.PLACED
+        return Run(ticket, instance)
+
+    def unbusy(self, instance: Instance) -> None:
+        group = instance.group
+        group.busy -= 1
+        group.begun_sum_s = group.begun_sum_s - instance.since_s if group.busy else 0.0
+
+    def shelve(self, instance: Instance, now: float) -> None:
+        instance.since_s = now
+        self.index.add(instance)
+        self.budget.shelve(instance.memory_bytes)
+        due_s = self.keepalive.idle_until(now)
+        if due_s < self.wake_s:
+            self.wake_s = due_s
+
+    def retire(self, instance: Instance, out: Out) -> None:
+        """Let go of an idle sandbox or a stem."""
+        if hasattr(instance, "group"):
+            self.index.remove(instance)
+        else:
+            del self.supplies[instance.stem].ready[instance]
+        self.budget.unshelve(instance.memory_bytes)
+        instance.see(Event.RETIRED)
+        self.stop(instance, out)
+
+    def stop(self, instance: Instance, out: Out) -> None:
+        """It is in no index and no counter of its group any more, and STOPPING."""
+        self.budget.stopping(instance.memory_bytes)
+        out.append(Stop(instance))
+        if hasattr(instance, "group"):
+            self.forget(instance.group)
+
+    # --- starts and stems
+
+    def specialise(self, instance: Instance, group: Group, since_s: float, now: float, out: Out) -> None:
+        """Give a stem, which is in no index any more, to a group that asked for it at `since_s`."""
+        instance.see(Event.CLAIMED)
+        instance.group = group
+        instance.since_s = since_s
+        instance.memory_bytes = group.memory_bytes  # the difference was taken when it was asked for
+        supply = self.supplies[group.stem]
+        supply.starting += 1
+        supply.disturbed(now)
+        out.append(Specialise(instance))
+
+    def start_ended(self, instance: Instance, now: float) -> None:
+        """A sandbox left STARTING, for better or worse."""
+        self.coming -= 1
+        instance.group.coming -= 1
+        instance.group.patience.start_ended(now)
+        supply = self.supplies[instance.stem]
+        supply.starting -= 1
+        supply.disturbed(now)
+
+    def drop_claim(self, group: Group) -> None:
+        """A start is not needed any more, or will not be."""
+        self.coming -= 1
+        group.coming -= 1
+        self.budget.give_back(group.memory_bytes - self.policy.stem_bytes)
+        self.forget(group)
+
+    def make_stem(self, supply: Supply, out: Out) -> None:
+        supply.making += 1
+        self.budget.take(self.policy.stem_bytes, 1)
+        out.append(Make(Instance(next(self._numbers), supply.key, self.policy.stem_bytes)))
+
+    def prune_claims(self, supply: Supply, now: float) -> None:
+        """Before trying again after a failure: drop the claims whose waiters are gone."""
+        for _ in range(len(supply.claims)):
+            group, _ = supply.claims.popleft()
+            if len(group.waiting) >= group.coming:
+                supply.claims.append((group, now))  # a failure of the driver is not how long a start takes
+            else:
+                self.drop_claim(group)
