@@ -165,9 +165,12 @@ def test_memory_budget_in_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_listener_is_bound_but_not_open_to_clients_yet() -> None:
-    with host.listener("127.0.0.1", 0) as listener:
-        with pytest.raises(ConnectionRefusedError), socket.create_connection(listener.getsockname(), timeout=1):
-            pass
+    with (
+        host.listener("127.0.0.1", 0) as listener,
+        pytest.raises(ConnectionRefusedError),
+        socket.create_connection(listener.getsockname(), timeout=1),
+    ):
+        pass
 
 
 def shown(**changes: object) -> str:
