@@ -111,6 +111,8 @@ class Admission:
             new.used += share.used
             new.finishing += share.finishing
             share.quota = new
+            if old is not self.account:
+                old.limit = len(old.waiting)  # nobody draws on it any more: who waits for it is to look at the new one
         self.forget(share)
         return self.account, old, share.quota
 

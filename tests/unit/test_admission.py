@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from gateway.scheduler.admission import ACCOUNT, RESERVED, Admission
+from gateway.scheduler.commands import Make, Run, Specialise
+from gateway.scheduler.core import Core
+from gateway.scheduler.policy import Policy
+from gateway.scheduler.waiting import Place, Ticket
+from tests.sim.records import version
 
 
 def test_the_account_has_so_many_slots_for_all_together() -> None:
@@ -77,3 +82,20 @@ def test_shares_that_say_nothing_are_forgotten() -> None:
     assert list(admission.shares) == ["kept"]
     admission.reserve("kept", None)
     assert not admission.shares
+
+
+def test_nobody_waits_for_a_quota_that_is_gone() -> None:
+    core = Core(Policy(memory_bytes=1 << 40))
+    core.reserved("f", 1, 0.0)
+    first, second = Ticket(30.0), Ticket(30.0)
+    (make,) = core.arrived(first, version("f"), 0.0)
+    assert isinstance(make, Make)
+    (specialise,) = core.made(make.instance, 0.0)
+    (run,) = core.started(make.instance, 0.0)
+    assert isinstance(specialise, Specialise)
+    assert isinstance(run, Run)
+    core.settled(run.instance, 0.0)
+    assert not core.arrived(second, version("f"), 0.0), "a slot is about to come free"
+    core.reserved("f", 0, 0.0)
+    core.reserved("f", None, 0.0)
+    assert second.place is Place.QUEUED
