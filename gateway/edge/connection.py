@@ -1,15 +1,16 @@
 """A client's connection: aiohttp's, with two things of ours.
 
-What is not HTTP gets an error in AWS's form and no entry in the log, for the internet sends a lot of it. And whoever sends an
-answer that may stand still for hours can ask to be told when the client leaves: nothing would be read or written that could
-fail.
+What is not HTTP gets an error in AWS's form and no entry in the log, for the internet sends a lot of it. And whoever works for a
+client that may leave can ask to be told: an invocation that still waits for a sandbox gives up its place (clients that time
+out and try again would else queue up behind themselves), and a log that is followed is followed no more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
@@ -19,6 +20,8 @@ from gateway.edge.reply import Reply
 _BAD_REQUEST: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: BadRequestException\r\n"
 _SERVICE: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: ServiceException\r\n"
 _INTERNAL: Final = b'{"Type":"Service","Message":"The service encountered an internal error."}'
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Connection(web.RequestHandler):
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.busy = False
-        self.left: Callable[[], None] | None = None
+        self.left: Callable[[], object] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -58,6 +61,18 @@ class Connection(web.RequestHandler):
             return Reply(status, _SERVICE, _INTERNAL, close=True)
         _log.debug("not HTTP: %s", message)
         return refusal((message or "Bad Request").partition("\n")[0].rstrip(":"), status)
+
+
+async def unless_gone(connection: object, work: Awaitable[Result]) -> Result:
+    """What `work` comes to; it is cancelled, and so is the request's task, when the client leaves."""
+    task = asyncio.current_task()
+    if task is None or not isinstance(connection, Connection):
+        return await work
+    connection.left = task.cancel
+    try:
+        return await work
+    finally:
+        connection.left = None
 
 
 def refusal(message: str, status: int = 400) -> Reply:

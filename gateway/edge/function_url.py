@@ -22,6 +22,7 @@ from aiohttp import hdrs, web
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, cors, url_event, url_policy, url_response
+from gateway.edge.connection import unless_gone
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply, lines
 from gateway.edge.stamp import Second
@@ -124,16 +125,15 @@ class FunctionUrls:
                 content,
             )
         )
-        result = await self._invoker.invoke(
-            Invocation(
-                request_id=request_id,
-                function_name=target.name,
-                qualifier=target.qualifier,
-                payload=event,
-                trace_id=self._ids.segment(trace),
-                arrived_s=arrived_s,
-            )
+        invocation = Invocation(
+            request_id=request_id,
+            function_name=target.name,
+            qualifier=target.qualifier,
+            payload=event,
+            trace_id=self._ids.segment(trace),
+            arrived_s=arrived_s,
         )
+        result = await unless_gone(request.protocol, self._invoker.invoke(invocation))
         status, given, content = _answer(result, target.cors, headers.get(hdrs.ORIGIN))
         second.at(self._wall())
         ids = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"

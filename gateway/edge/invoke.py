@@ -20,6 +20,7 @@ from multidict import istr
 from gateway import arn
 from gateway.clock import Clock
 from gateway.edge import body, constraints, model
+from gateway.edge.connection import unless_gone
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.stamp import Second
@@ -90,18 +91,17 @@ class Invoke:
             return self._reply(204, f"x-amzn-RequestId: {request_id}\r\n")
         context = headers.get(_CLIENT_CONTEXT)
         trace = self._ids.trace(headers.get(_TRACE), self._wall())
-        result = await self._invoker.invoke(
-            Invocation(
-                request_id=request_id,
-                function_name=ref.name,
-                qualifier=ref.qualifier,
-                payload=event(content),
-                trace_id=self._ids.segment(trace),
-                client_context=client_context(context) if context else None,
-                want_log_tail=log == "Tail",
-                arrived_s=arrived_s,
-            )
+        invocation = Invocation(
+            request_id=request_id,
+            function_name=ref.name,
+            qualifier=ref.qualifier,
+            payload=event(content),
+            trace_id=self._ids.segment(trace),
+            client_context=client_context(context) if context else None,
+            want_log_tail=log == "Tail",
+            arrived_s=arrived_s,
         )
+        result = await unless_gone(request.protocol, self._invoker.invoke(invocation))
         head = (
             f"Content-Type: application/json\r\nx-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
             f"X-Amz-Executed-Version: {result.version.version}\r\n"

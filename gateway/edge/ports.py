@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 
 class Invokes(Protocol):
-    """Runs invocations. Raises subclasses of ApiError only.
+    """Runs invocations. Raises subclasses of ApiError only."""
 
-    An invocation is cancelled only when the gateway itself ends, never because its client left: AWS runs it to its end, too.
-    """
-
-    def invoke(self, invocation: Invocation) -> Awaitable[InvokeResult]: ...
+    def invoke(self, invocation: Invocation) -> Awaitable[InvokeResult]:
+        """Run it. Cancelled, which the edge does when the client leaves, it gives up its place in the queue; once the function
+        has its event, it runs to its end unheard."""
 
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         """The version that an invocation would run."""

@@ -107,7 +107,7 @@ class ScriptedInvoker:
         self.catalog = catalog
         self.invocations: list[Invocation] = []
         self.handler: Handler = self.echo
-        self.finished = 0
+        self.left = asyncio.Event()  # an invocation was cancelled
 
     async def echo(self, invocation: Invocation) -> bytes:
         return invocation.payload
@@ -115,8 +115,11 @@ class ScriptedInvoker:
     async def invoke(self, invocation: Invocation) -> InvokeResult:
         self.resolve(invocation.function_name, invocation.qualifier)
         self.invocations.append(invocation)
-        answer = await self.handler(invocation)
-        self.finished += 1
+        try:
+            answer = await self.handler(invocation)
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
         return answer if isinstance(answer, InvokeResult) else result(answer)
 
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:

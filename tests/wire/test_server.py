@@ -181,27 +181,28 @@ async def test_client_leaves_in_the_middle(edge: Edge, sent: bytes, caplog: pyte
     assert not caplog.records
 
 
-async def test_client_that_leaves_does_not_end_its_invocation(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
-    begun, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+@pytest.mark.parametrize(("target", "headers"), [("/", {}), (PATH, API)])
+async def test_client_that_leaves_gives_up_its_place(
+    edge: Edge, target: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What that means for an invocation that runs already, which is nothing, is the invoker's business."""
+    begun = asyncio.Event()
 
-    async def slow(_: Invocation) -> bytes:
+    async def waiting(_: Invocation) -> bytes:
         begun.set()
-        await go_on.wait()
-        ended.set()
-        return b"1"
+        await asyncio.Event().wait()
+        raise AssertionError
 
-    edge.invoker.handler = slow
+    edge.invoker.handler = waiting
     client = await edge.connect()
-    client.write("GET", "/")
+    client.write("POST", target, headers)
     await begun.wait()
     client.writer.transport.abort()
     await client.aclose()
+    await edge.invoker.left.wait()
     edge.invoker.handler = edge.invoker.echo
-    assert (await edge.request("GET", "/")).status == 200  # a turn of the loop, at least, with the client gone
-    assert not ended.is_set()
-    go_on.set()
-    await ended.wait()
     assert (await edge.request("GET", "/")).status == 200
+    assert repr(edge.server) == "<EdgeServer accepting, 0 running>"
     assert not caplog.records
 
 
