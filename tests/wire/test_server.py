@@ -7,11 +7,13 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import orjson
 import pytest
 from aiohttp import web
 
+from gateway.edge import reply
 from gateway.errors import ServiceException
 from gateway.invocation import Invocation
 from tests.wire.edge import HOST, URL_ID, Edge, function, serving
@@ -225,6 +227,26 @@ async def test_large_answer_to_a_slow_reader(edge: Edge) -> None:
         client.write("GET", "/2")
         for _ in range(2):
             assert len((await client.answer()).body) == 5_000_000
+
+
+async def test_client_that_never_reads_is_cut_off(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "_SEND_GRACE_S", 0.05)
+    monkeypatch.setattr(reply, "_SEND_BYTES_PER_S", 1_000_000_000)
+
+    async def large(_: Invocation) -> bytes:
+        return b'"' + b"x" * 30_000_000 + b'"'
+
+    edge.invoker.handler = large
+    async with contextlib.aclosing(await edge.connect()) as client:
+        client.write("GET", "/")
+        await client.reader.readuntil(b"\r\n\r\n")
+        transport = cast("asyncio.Transport", client.writer.transport)
+        transport.pause_reading()
+        handling = [task for task in asyncio.all_tasks() if "RequestHandler" in repr(task)]
+        assert handling
+        await asyncio.wait(handling)
+    edge.invoker.handler = edge.invoker.echo
+    assert (await edge.request("GET", "/")).status == 200
 
 
 async def test_unexpected_error_is_a_service_exception_with_one_entry_in_the_log(
