@@ -100,6 +100,6 @@ class Control:
 
     async def close(self) -> None:
         """Finish the changes that were begun, and close the store. May be called twice."""
-        self._settling.close()
+        await self._settling.close()
         await self.code.close()
         await self._store.close()

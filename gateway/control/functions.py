@@ -119,9 +119,9 @@ class Functions:
             latest = pending(self._new(name, params, package))
             made = Function(name=name, versions={LATEST: latest}, tags=params.get("Tags", {}))
             if not params.get("Publish"):
-                return made, (latest, latest)
+                return self._settling.committed(made), (latest, latest)
             made, version = publish(made)
-            return made, (made.latest, version)
+            return self._settling.committed(made), (made.latest, version)
 
         self._usage.room_for(len(archive))
         async with self._code.add(archive) as package:

@@ -1,7 +1,9 @@
 """From Pending to Active, and from InProgress to Successful.
 
 A function's code is unpacked and its record committed before CreateFunction answers, so that every fault of a package is answered
-at once. What is left for the time in which AWS says Pending is to get ready for the first invocation: `prepare`.
+at once. What is left for the time in which AWS says Pending is to get ready for the first invocation: `prepare`. Where there is
+nothing to prepare, the answer says Pending as on AWS and what is committed is Active already: nobody runs into an update in
+progress that has nothing to do.
 """
 
 from __future__ import annotations
@@ -76,16 +78,22 @@ def settled(function: Function) -> Function:
 
 
 class Settling:
-    """Settles functions in the background. `prepare` may take its time, up to ten seconds, and may fail."""
+    """Settles functions: in the background when there is a `prepare`, which may take ten seconds and may fail, else at once."""
 
     def __init__(self, *, changes: Changes, prepare: Prepare | None = None) -> None:
         self._changes = changes
         self._prepare = prepare
         self._tasks = Tasks(lambda error: _log.error("settling failed", exc_info=error))
 
+    def committed(self, function: Function) -> Function:
+        """What is to be committed of a function that was made or changed just now."""
+        return settled(function) if self._prepare is None else function
+
     def begin(self, latest: FunctionVersion) -> None:
         """Settle what was committed as this ``$LATEST``, soon."""
-        self._tasks.start(self._settle(latest), f"settle function {latest.name}")
+        if self._prepare is None:
+            return
+        self._tasks.start(self._settle(latest, self._prepare), f"settle function {latest.name}")
 
     async def recover(self, functions: Iterable[Function]) -> None:
         """Settle, at start, what a former process left in progress. Their code is on disk: that came first."""
@@ -93,17 +101,17 @@ class Settling:
             if any(in_progress(version) for version in function.versions.values()):
                 await self._commit(function.latest)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop; what is in progress is settled at the next start."""
         self._tasks.cancel()
+        await self._tasks.join()
 
-    async def _settle(self, latest: FunctionVersion) -> None:
-        if self._prepare is not None:
-            try:
-                async with asyncio.timeout(PREPARE_MAX_S):
-                    await self._prepare(latest)
-            except Exception:
-                _log.warning("function %s could not be prepared for its first invocation", latest.name, exc_info=True)
+    async def _settle(self, latest: FunctionVersion, prepare: Prepare) -> None:
+        try:
+            async with asyncio.timeout(PREPARE_MAX_S):
+                await prepare(latest)
+        except Exception:
+            _log.warning("function %s could not be prepared for its first invocation", latest.name, exc_info=True)
         while True:
             try:
                 return await self._commit(latest)

@@ -109,13 +109,14 @@ class Updates:
             made = dataclasses.replace(function, versions={**function.versions, LATEST: new})
             if not publishing:
                 new = updating(new)
-                return dataclasses.replace(made, versions={**made.versions, LATEST: new}), (new, new)
+                made = dataclasses.replace(made, versions={**made.versions, LATEST: new})
+                return self._settling.committed(made), (new, new)
             published, version = publish(made)
             if published is not made:
                 version = pending(version)
             new = updating(published.latest)
             versions = {**published.versions, version.version: version, LATEST: new}
-            return dataclasses.replace(published, versions=versions), (new, version)
+            return self._settling.committed(dataclasses.replace(published, versions=versions)), (new, version)
 
         latest, shown = await self._changes.change(name, edit)
         self._settling.begin(latest)
