@@ -141,8 +141,9 @@ def test_second_signal_cuts_the_drain_short(up: Callable[..., Instance]) -> None
 
 
 def test_functions_survive_a_restart(up: Callable[..., Instance]) -> None:
-    create(up())
-    answer = None
+    first = up()
+    create(first)
+    assert first.close() == 0
     for _ in range(2):
         instance = up()
         client = conftest.client_for(instance.endpoint)
