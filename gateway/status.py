@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.clock import Clock
+from gateway.control.validate import RUNTIMES
 from gateway.pool.pool import Pool
 from sandbox.driver import Driver
 from sandbox.native.driver import HOST_ARCHITECTURE
-from sandbox.native.interpreters import PROVIDED_RUNTIMES, PYTHON_RUNTIMES
 from sandbox.spec import Architecture, StemKey
 
 
@@ -33,7 +33,7 @@ class Status:
         return {
             **self._fixed,
             "uptime_s": round(self._clock.monotonic() - self._began_s, 3),
-            "runtimes": {runtime: self._support(runtime) for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES)},
+            "runtimes": {runtime: self._support(runtime) for runtime in RUNTIMES},
             **self._pool.snapshot(),
         }
 
