@@ -6,7 +6,7 @@ All of it runs in the event loop, and each callback is one atomic step: there is
   kernel's order is waited for: its connections close after their last byte, so the answer counts if it was sent.
   EXIT_GRACE_S bounds the wait, for a child that holds a connection open.
 - *Torn answer.* A connection that breaks within an answer is mostly followed by the exit that explains it, or by the answer
-  again. TORN_GRACE_S decides.
+  again. After TORN_GRACE_S without either the environment is renewed: it would hold its slot until the deadline, for nobody.
 - *Deadline against answer.* Whoever comes first takes the work out of `_work`; the other finds none. An answer half read
   is not an answer.
 - *Answered but not free.* The deadline holds until the runtime asks for `next`; an environment that never does is renewed.
@@ -278,7 +278,7 @@ class Sandbox:
     def _torn(self) -> None:
         self._stop_waiting()
         if self._work is not None:
-            self._api.session.answer_ends()
+            self._spoil()
             self._fail(failures.TORN)
 
     def _exit_over(self) -> None:
