@@ -39,18 +39,19 @@ class ClientGone(Exception):
     """The client left before its request was complete; there is nobody to answer."""
 
 
+def at_hand(request: web.BaseRequest) -> bytes | None:
+    """The body where it is complete already, as far as one is that fits into the read buffer (some 100 kB); else None."""
+    content = request.content
+    return content.read_nowait() if content.is_eof() else None
+
+
 async def read(request: web.BaseRequest, limit_bytes: int, operation: str, grace_s: float = GRACE_S) -> bytes:
-    """The whole body.
+    """The whole body, where `at_hand` has none.
 
     Raises RequestEntityTooLargeException in AWS's words for `operation`, RequestTimeout, BadRequest where its framing is
     broken, and ClientGone. After any of them the connection is of no use any more.
     """
     content = request.content
-    if content.is_eof():
-        body = content.read_nowait()
-        if len(body) > limit_bytes:
-            raise too_large(limit_bytes, operation)
-        return body
     check_length(request, limit_bytes, operation)
     say_continue(request)
     chunks: list[bytes] = []

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -21,23 +21,31 @@ _BAD_REQUEST: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: BadR
 _SERVICE: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: ServiceException\r\n"
 _INTERNAL: Final = b'{"Type":"Service","Message":"The service encountered an internal error."}'
 
-Result = TypeVar("Result")
-
 _log = logging.getLogger(__name__)
 
 
 class Connection(web.RequestHandler):
     """`options` are aiohttp's. `left` is called when the client has left; only the request at hand may set it.
 
-    `busy` is kept by the server: whether a request of this connection is being worked on.
+    `busy` is kept by the server: whether a request is being worked on. `peer` is the client's address, `port` the server's.
     """
 
-    __slots__ = ("busy", "left")
+    __slots__ = ("busy", "left", "peer", "port")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.busy = False
         self.left: Callable[[], object] | None = None
+        self.peer = ""
+        self.port = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer, local = self.peername, self.sockname
+        if isinstance(peer, tuple):
+            self.peer = peer[0]
+        if isinstance(local, tuple):
+            self.port = str(local[1])
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -61,18 +69,6 @@ class Connection(web.RequestHandler):
             return Reply(status, _SERVICE, _INTERNAL, close=True)
         _log.debug("not HTTP: %s", message)
         return refusal((message or "Bad Request").partition("\n")[0].rstrip(":"), status)
-
-
-async def unless_gone(connection: object, work: Awaitable[Result]) -> Result:
-    """What `work` comes to; it is cancelled, and so is the request's task, when the client leaves."""
-    task = asyncio.current_task()
-    if task is None or not isinstance(connection, Connection):
-        return await work
-    connection.left = task.cancel
-    try:
-        return await work
-    finally:
-        connection.left = None
 
 
 def refusal(message: str, status: int = 400) -> Reply:

@@ -18,11 +18,12 @@ from typing import Final
 
 import orjson
 from aiohttp import hdrs, web
+from multidict import istr
 
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, cors, url_event, url_policy, url_response
-from gateway.edge.connection import unless_gone
+from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply, lines
 from gateway.edge.stamp import Second
@@ -43,9 +44,9 @@ _DENIED: Final = _JSON + b"x-amzn-ErrorType: AccessDeniedException\r\n"
 _FAILED: Final = b"Internal Server Error"
 _ONLY_JSON: Final = [url_response.JSON_TYPE]
 _TARGETS_MAX: Final = 10_000
-_REQUEST_METHOD: Final = "Access-Control-Request-Method"
-_REQUEST_HEADERS: Final = "Access-Control-Request-Headers"
-_TRACE: Final = "X-Amzn-Trace-Id"
+_REQUEST_METHOD: Final = istr("Access-Control-Request-Method")
+_REQUEST_HEADERS: Final = istr("Access-Control-Request-Headers")
+_TRACE: Final = istr("X-Amzn-Trace-Id")
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class _Target:
     allowed: bool
     streams: bool
     cors: Cors | None
+    plain: bool  #: nothing of the above stands between a request and the function
 
 
 class FunctionUrls:
@@ -76,7 +78,7 @@ class FunctionUrls:
         self._targets: dict[str, _Target] = {}
 
     async def handle(
-        self, request: web.BaseRequest, request_id: str, url_id: str, domain: str, path: str, query: str
+        self, request: web.BaseRequest, connection: Connection, request_id: str, url_id: str, domain: str, path: str, query: str
     ) -> web.StreamResponse:
         """Answer a call of the URL `url_id`; `path` and `query` are as on the wire.
 
@@ -92,20 +94,11 @@ class FunctionUrls:
         target = self._targets.get(url_id)
         if target is None or target.function is not found[0]:
             target = self._worked_out(*found)
-        if target.cors is not None and request.method == "OPTIONS" and _REQUEST_METHOD in request.headers:
-            return self._preflight(request, target.cors, request_id)
-        if not target.allowed:
-            return self._reply(403, _DENIED, _FORBIDDEN, request_id)
-        if target.streams:
-            raise NotImplementedHere(
-                "This function URL has InvokeMode RESPONSE_STREAM, and Lambent does not stream answers yet; "
-                "set it to BUFFERED with UpdateFunctionUrlConfig."
-            )
-        content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
+        if not target.plain and (answer := self._answered(request, target, request_id)) is not None:
+            return answer
+        if (content := body.at_hand(request)) is None:
+            content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
         headers = request.headers
-        protocol = request.protocol
-        peer = protocol.peername
-        local = protocol.sockname
         trace = self._ids.trace(headers.get(_TRACE), wall_s)
         event = url_event.event(
             url_event.Request(
@@ -116,8 +109,8 @@ class FunctionUrls:
                 query,
                 headers.items(),
                 "HTTP/1.1" if request.version == (1, 1) else "HTTP/1.0",
-                peer[0] if type(peer) is tuple else "",
-                str(local[1]) if type(local) is tuple else "",
+                connection.peer,
+                connection.port,
                 request_id,
                 trace,
                 second.time,
@@ -133,25 +126,45 @@ class FunctionUrls:
             trace_id=self._ids.segment(trace),
             arrived_s=arrived_s,
         )
-        result = await unless_gone(request.protocol, self._invoker.invoke(invocation))
+        connection.left = request.task.cancel
+        try:
+            result = await self._invoker.invoke(invocation)
+        finally:
+            connection.left = None
         status, given, content = _answer(result, target.cors, headers.get(hdrs.ORIGIN))
         second.at(self._wall())
         ids = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
         return Reply(status, second.date + given + ids.encode(), content)
 
     def _worked_out(self, function: Function, config: UrlConfig) -> _Target:
+        allowed = config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier))
+        streams = config.invoke_mode != "BUFFERED"
         target = _Target(
             function=function,
             name=function.name,
             qualifier=config.qualifier,
-            allowed=config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier)),
-            streams=config.invoke_mode != "BUFFERED",
+            allowed=allowed,
+            streams=streams,
             cors=config.cors,
+            plain=allowed and not streams and config.cors is None,
         )
         if len(self._targets) >= _TARGETS_MAX:  # URLs that were removed; the others come back with their next call
             self._targets.clear()
         self._targets[config.url_id] = target
         return target
+
+    def _answered(self, request: web.BaseRequest, target: _Target, request_id: str) -> Reply | None:
+        """The answer to what does not get to the function."""
+        if target.cors is not None and request.method == "OPTIONS" and _REQUEST_METHOD in request.headers:
+            return self._preflight(request, target.cors, request_id)
+        if not target.allowed:
+            return self._reply(403, _DENIED, _FORBIDDEN, request_id)
+        if target.streams:
+            raise NotImplementedHere(
+                "This function URL has InvokeMode RESPONSE_STREAM, and Lambent does not stream answers yet; "
+                "set it to BUFFERED with UpdateFunctionUrlConfig."
+            )
+        return None
 
     def _preflight(self, request: web.BaseRequest, rules: Cors, request_id: str) -> Reply:
         headers = request.headers

@@ -20,7 +20,7 @@ from multidict import istr
 from gateway import arn
 from gateway.clock import Clock
 from gateway.edge import body, constraints, model
-from gateway.edge.connection import unless_gone
+from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.stamp import Second
@@ -69,10 +69,13 @@ class Invoke:
         self._body_grace_s = body_grace_s
         self._second = Second()
 
-    async def handle(self, request: web.BaseRequest, request_id: str, name: str, query: str) -> web.StreamResponse:
+    async def handle(
+        self, request: web.BaseRequest, connection: Connection, request_id: str, name: str, query: str
+    ) -> web.StreamResponse:
         """Answer a request whose path names the function `name` (as on the wire). Raises ApiError, and ClientGone."""
         arrived_s = self._monotonic()
-        content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
+        if (content := body.at_hand(request)) is None:
+            content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
         headers = request.headers
         kind = headers.get(_TYPE)
         log = headers.get(_LOG)
@@ -101,7 +104,11 @@ class Invoke:
             want_log_tail=log == "Tail",
             arrived_s=arrived_s,
         )
-        result = await unless_gone(request.protocol, self._invoker.invoke(invocation))
+        connection.left = request.task.cancel
+        try:
+            result = await self._invoker.invoke(invocation)
+        finally:
+            connection.left = None
         head = (
             f"Content-Type: application/json\r\nx-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
             f"X-Amz-Executed-Version: {result.version.version}\r\n"

@@ -35,7 +35,7 @@ class LogRoute:
         self._account_id = account_id
         self._followers: set[_Follower] = set()
 
-    async def handle(self, request: web.BaseRequest, name: str, query: str) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, connection: Connection, name: str, query: str) -> web.StreamResponse:
         """Answer a request for the log of `name` (as on the wire). Raises ApiError."""
         name = unquote(name)
         given = parse_qs(query)
@@ -48,7 +48,7 @@ class LogRoute:
         await response.prepare(request)
         if request.method != "HEAD":
             if given.get("follow", ["0"])[-1] == "1":
-                with self._following(request, name) as follower:
+                with self._following(connection, name) as follower:
                     await self._send(response, name, int(since), follower)
             else:
                 await self._send(response, name, int(since), None)
@@ -61,18 +61,15 @@ class LogRoute:
             follower.stop()
 
     @contextlib.contextmanager
-    def _following(self, request: web.BaseRequest, name: str) -> Iterator[_Follower]:
+    def _following(self, connection: Connection, name: str) -> Iterator[_Follower]:
         follower = _Follower(asyncio.get_running_loop())
-        connection = request.protocol
         self._followers.add(follower)
         self._logs.follow(name, follower)
-        if isinstance(connection, Connection):
-            connection.left = follower.stop
+        connection.left = follower.stop
         try:
             yield follower
         finally:
-            if isinstance(connection, Connection):
-                connection.left = None
+            connection.left = None
             self._logs.unfollow(name, follower)
             self._followers.discard(follower)
 

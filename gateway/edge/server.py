@@ -153,11 +153,11 @@ class EdgeServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = self._ids.request_id()
         connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.busy = True
+        assert isinstance(connection, Connection)
+        connection.busy = True
         self._running += 1
         try:
-            response = await self._dispatch(request, request_id)
+            response = await self._route(request, connection, request_id)
         except body.BadRequest as error:
             response = refusal(error.message)
         except ApiError as error:
@@ -176,8 +176,7 @@ class EdgeServer:
             response = render.error(ServiceException(), request_id)
             response.force_close()
         finally:
-            if isinstance(connection, Connection):
-                connection.busy = False
+            connection.busy = False
             self._ended()
         if self._draining:
             response.force_close()
@@ -190,11 +189,13 @@ class EdgeServer:
         if self._idle is not None and not self._running and not self._idle.done():
             self._idle.set_result(None)
 
-    async def _dispatch(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+    def _route(self, request: web.BaseRequest, connection: Connection, request_id: str) -> Awaitable[web.StreamResponse]:
+        """What will answer the request. Not a coroutine itself: each of them costs on the path that carries load."""
         if request.version not in _VERSIONS:  # the parser takes a request line without one for HTTP/0.9
             raise body.BadRequest("The request is neither HTTP/1.1 nor HTTP/1.0.")
+        headers = request.headers
         target = request.raw_path
-        host = request.headers.get(_HOST, "")
+        host = headers.get(_HOST, "")
         if target[:1] != "/":
             host, target = _origin_form(host, target)
         path, _, query = target.partition("?")
@@ -202,30 +203,34 @@ class EdgeServer:
             host = host.lower()
         label = host.find(_URL_LABEL)
         if label > 0:
-            return await self._urls.handle(request, request_id, host[:label], host.partition(":")[0], path, query)
+            domain = host.partition(":")[0]
+            return self._urls.handle(request, connection, request_id, host[:label], domain, path, query)
         if path.startswith(_URL_PATH):
             url_id, _, rest = path[len(_URL_PATH) :].partition("/")
-            return await self._urls.handle(request, request_id, url_id, url_id + self._by_path, "/" + rest, query)
-        origin = request.headers.get(hdrs.ORIGIN)
+            return self._urls.handle(request, connection, request_id, url_id, url_id + self._by_path, "/" + rest, query)
+        origin = headers.get(hdrs.ORIGIN)
         if origin is not None:
             _check_origin(origin, host)
         if path.startswith(invoke.PREFIX) and path.endswith(invoke.SUFFIX) and request.method == "POST":
             name = path[len(invoke.PREFIX) : -len(invoke.SUFFIX)]
             if name and "/" not in name:
-                return await self._invoke.handle(request, request_id, name, query)
+                return self._invoke.handle(request, connection, request_id, name, query)
         if path == "/healthz":
             return self._health()
         if path.startswith(log_route.PREFIX):
-            self._ended()  # who reads a log, maybe for hours, holds up no drain
-            try:
-                return await self._logs.handle(request, path[len(log_route.PREFIX) :], query)
-            finally:
-                self._running += 1
+            return self._log(request, connection, path[len(log_route.PREFIX) :], query)
         if path.startswith(_PRIVATE):
             if self._local is None:
                 raise ResourceNotFoundException("There is nothing here.")
-            return await self._local(request)
-        return await self._operation(request)
+            return self._local(request)
+        return self._operation(request)
+
+    async def _log(self, request: web.BaseRequest, connection: Connection, name: str, query: str) -> web.StreamResponse:
+        self._ended()  # who reads a log, maybe for hours, holds up no drain
+        try:
+            return await self._logs.handle(request, connection, name, query)
+        finally:
+            self._running += 1
 
     async def _operation(self, request: web.BaseRequest) -> web.StreamResponse:
         """The Lambda API reads bodies itself; what it must not wait for, and say, for ever is here."""
@@ -237,7 +242,7 @@ class EdgeServer:
         async with body.in_time(request, self._body_grace_s):
             return await self._api.handle(request)
 
-    def _health(self) -> Reply:
+    async def _health(self) -> Reply:
         status = "draining" if self._draining else "ok"
         return Reply(503 if self._draining else 200, _JSON, orjson.dumps({"status": status}))
 
