@@ -101,33 +101,31 @@ def _burst(data_dir: Path, step: Step) -> list[Figure]:
 
 
 def _memory(data_dir: Path, step: Step) -> list[Figure]:
-    """What sandboxes cost, counted from before anything of Lambent was there, less the gateway itself."""
+    """By how much the host's available memory falls: zygotes, inits and what the kernel keeps for a sandbox are in it."""
     step(f"memory of {IDLE} idle sandboxes")
-    before = _available_mb()
     with Instance(data_dir / "idle", {"freeze_after_ms": NEVER_MS, "stems_min": 0, "stems_max": 0}) as instance:
-        own = _available_mb()
+        own_mb = _own_mb(instance.process.pid)
+        before_mb = _available_mb()
         targets = {f"idle-{number}": deploy(instance, instance.api, f"idle-{number}") for number in range(IDLE)}
         burst_ms(list(targets.values()))
         _wait(instance, lambda now: now["sandboxes"].get("idle", 0) == IDLE)
-        idle_mb = (own - _available_mb()) / IDLE
+        idle_mb = (before_mb - _available_mb()) / IDLE
     step(f"{FROZEN} frozen sandboxes")
     with Instance(data_dir / "frozen", {}) as instance:
         targets = {f"frozen-{number}": deploy(instance, instance.api, f"frozen-{number}") for number in range(FROZEN)}
-        names = list(targets)
-        for first in range(0, FROZEN, BURST):
-            burst_ms([targets[name] for name in names[first : first + BURST]])
-        _wait(instance, lambda now: now["sandboxes"].get("frozen", 0) == FROZEN)
-        again = [
-            latency
-            for first in range(0, FROZEN, BURST)
-            for latency in burst_ms([targets[n] for n in names[first : first + BURST]])
-        ]
+        batches = [list(targets.values())[first : first + BURST] for first in range(0, FROZEN, BURST)]
+        for batch in batches:
+            burst_ms(batch)
+        again: list[float] = []
+        for batch in batches:
+            _wait(instance, lambda now: now["sandboxes"].get("frozen", 0) == FROZEN)
+            again += burst_ms(batch)
         still = sum(instance.status()["sandboxes"].get(state, 0) for state in ("idle", "frozen"))
     return [
-        Figure(name="Lambent itself, nothing invoked yet", value=before - own, unit="MB"),
+        Figure(name="supervisor, gateway and spawner", value=own_mb, unit="MB"),
         Figure(name=f"each of {IDLE} idle sandboxes", value=idle_mb, unit="MB", most=6),
-        Figure(name=f"{FROZEN} frozen sandboxes, of them still there after all answered", value=still, unit="", least=FROZEN),
-        Figure(name=f"{FROZEN} frozen sandboxes, slowest answer in batches of {BURST}", value=max(again), unit="ms"),
+        Figure(name=f"of {FROZEN} frozen sandboxes, all answered and are left", value=still, unit="", least=FROZEN),
+        Figure(name=f"frozen, {BURST} at once, last answer", value=max(again), unit="ms"),
     ]
 
 
@@ -151,6 +149,16 @@ def _wait(instance: Instance, right: Callable[[Mapping[str, Any]], bool]) -> Map
         if now_s() > deadline_s:
             raise click.ClickException(f"the gateway did not come to rest in {WAIT_S:g} s: {status}")
         time.sleep(0.02)
+
+
+def _own_mb(supervisor: int) -> float:
+    """Proportional set size of the supervisor and its two children."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    total = 0.0
+    for pid in (str(supervisor), *children):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+    return total
 
 
 def _available_mb() -> float:
