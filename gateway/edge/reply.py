@@ -49,9 +49,9 @@ class Reply(web.StreamResponse):
         return f"<Reply {self._status} {len(self._content)} bytes>"
 
     @property
-    def content(self) -> bytes:
-        """The body, as it is sent where the method and the status allow one."""
-        return self._content
+    def large(self) -> bool:
+        """Whether sending it may take a while: it is more than a socket takes at once."""
+        return len(self._content) > _COPY_BYTES
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         self._request = request

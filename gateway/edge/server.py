@@ -158,6 +158,11 @@ class EdgeServer:
         self._running += 1
         try:
             response = await self._route(request, connection, request_id)
+            if isinstance(response, Reply) and response.large:
+                if self._draining:
+                    response.force_close()
+                await response.prepare(request)
+                await response.write_eof()  # here, so that a drain waits for it
         except body.BadRequest as error:
             response = refusal(error.message)
         except ApiError as error:

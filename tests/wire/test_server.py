@@ -335,6 +335,21 @@ async def test_drain_lets_what_runs_finish(edge: Edge) -> None:
     await edge.server.drain(10)
 
 
+async def test_drain_waits_for_a_slow_reader_of_a_large_answer(edge: Edge) -> None:
+    async def large(_: Invocation) -> bytes:
+        return b'"' + b"x" * 20_000_000 + b'"'
+
+    edge.invoker.handler = large
+    async with contextlib.aclosing(await edge.connect()) as client, asyncio.TaskGroup() as tasks:
+        client.write("GET", "/")
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: 20000000" in head
+        draining = tasks.create_task(edge.server.drain(10))
+        assert len(await client.reader.readexactly(10_000_000)) == 10_000_000
+        assert not draining.done()
+        assert len(await client.reader.read()) == 10_000_000
+
+
 async def test_drain_has_a_budget(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     begun = asyncio.Event()
 
