@@ -47,6 +47,7 @@ from gateway.up import CODE, LOGS, STATE
 from sandbox.driver import Driver
 from sandbox.errors import SandboxError
 from sandbox.native.driver import NativeDriver
+from sandbox.native.plain import PlainDriver
 from sandbox.sandbox import Sandbox
 from sandbox.spec import StemKey
 
@@ -145,8 +146,6 @@ def _driver(settings: Settings, place: Place) -> Driver:
     code_dir = str(settings.data_dir / STATE / CODE)
     if place.spawner is not None:
         return NativeDriver(place.spawner, code_dir)
-    from sandbox.native.plain import PlainDriver
-
     return PlainDriver()
 
 

@@ -18,7 +18,7 @@ def banner(
     bold, plain = ("\033[1m", "\033[0m") if to.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     rows = [
         ("endpoint", f"{bold}{endpoint}{plain}"),
-        ("driver", driver),
+        ("driver", driver if isolated else f"{driver}, plain processes"),
         ("isolation", isolation if isolated else f"{bold}none{plain}: {isolation}"),
         ("gateway", f"runs as {runs_as}" if runs_as else ""),
         ("data", data_dir),
