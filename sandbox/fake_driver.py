@@ -98,10 +98,11 @@ class FakeRuntime:
 
     async def print(self, data: bytes) -> None:
         """Write to standard output; waits while the pipe is full."""
-        while data:
+        rest = memoryview(data)
+        while rest:
             await self._handle.thawed.wait()
             try:
-                data = data[os.write(self._handle.log_write_fd, data) :]
+                rest = rest[os.write(self._handle.log_write_fd, rest) :]
             except BlockingIOError:
                 await self._handle.writable()
 

@@ -12,6 +12,7 @@ Order within a connection is that of HTTP; a connection that asks for more while
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any, Final, Protocol, cast
 
@@ -64,12 +65,12 @@ class RuntimeApi:
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept at `listener`, which stays its owner's: a duplicate is what the loop gets and closes."""
-        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=listener.dup())
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=_own(listener))
         self._servers.append(server)
 
     async def attach(self, connection: socket.socket) -> None:
         """Speak on a socket that the runtime is connected to already; it stays its owner's."""
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self, known=True), connection.dup())
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self, connection), _own(connection))
 
     def invoke(self, request_id: str, event: bytes) -> None:
         """Give the runtime an event (an answer to `next`, whole) as soon as it asks for one, mostly at once."""
@@ -141,9 +142,26 @@ class RuntimeApi:
             self._event = b""
         self.owner.on_next(before)
 
+    @property
+    def taking_answer(self) -> bool:
+        """Whether an answer is being read that still counts: not when the runtime was dismissed meanwhile."""
+        return self.session.state is State.RESPONSE or self.session.state is State.ERROR
+
+    def torn(self) -> None:
+        if self.taking_answer:
+            self.session.answer_torn()
+            self.owner.on_torn()
+
     def answered(self, payload: bytes, content_type: str, error_type: str | None) -> None:
         self.session.answer_ends()
         self.owner.on_answer(payload, content_type, error_type)
+
+
+def _own(sock: socket.socket) -> socket.socket:
+    """The same socket for the loop, which closes what it is given; and would block as a whole on one that blocks."""
+    own = sock.dup()
+    own.setblocking(False)
+    return own
 
 
 class Connection(asyncio.Protocol):
@@ -169,9 +187,9 @@ class Connection(asyncio.Protocol):
         "_waiting",
     )
 
-    def __init__(self, api: RuntimeApi, known: bool = False) -> None:
+    def __init__(self, api: RuntimeApi, known: socket.socket | None = None) -> None:
         self._api: RuntimeApi | None = api  # None once it is cut: then nothing that it brings counts
-        self._known = known
+        self._known = known  # the handle's socket, of which this connection has a duplicate
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._out = b""  # answers of this feed, or kept back for the event
@@ -192,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self._api is None or not self._api.admit(self, self._known):
+        if self._api is None or not self._api.admit(self, self._known is not None):
             self.cut()
 
     def data_received(self, data: bytes) -> None:
@@ -218,12 +236,22 @@ class Connection(asyncio.Protocol):
         if self._close and not self._waiting:
             self._transport.close()
 
+    def eof_received(self) -> None:
+        # Now, and not with `connection_lost`, which comes a turn later: what another connection brings in this turn was sent
+        # after this end, say the same answer again.
+        self._lost()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._known is not None:  # its owner's descriptor would keep the connection open, with nobody who reads
+            with contextlib.suppress(OSError):
+                self._known.shutdown(socket.SHUT_RDWR)
+        self._lost()
+
+    def _lost(self) -> None:
         api, self._api = self._api, None
         if api is not None:
             if self._taking_answer:
-                api.session.answer_torn()
-                api.owner.on_torn()
+                api.torn()
             api.closed(self)
 
     def pause_writing(self) -> None:
@@ -342,9 +370,11 @@ class Connection(asyncio.Protocol):
             except Refused as refused:
                 self._waiting = False
                 self._put(refused.answer)
-        else:
+        elif api.taking_answer if route is not Route.INIT_ERROR else api.session.state is State.INIT_ERROR:
             self._put(wire.ACCEPTED)
             self._answered(api, route, headers, bytes(body))
+        else:
+            self._put(wire.TOO_LATE)  # it was dismissed while its answer came
 
     # The rest of a request.
 
@@ -367,6 +397,8 @@ class Connection(asyncio.Protocol):
         """More body than is allowed: that is the outcome. The rest is read and dropped, so that the client hears of it."""
         self._refusal = wire.TOO_LARGE
         self._body = b""
+        if api.session.state is State.DISMISSED:
+            return
         if self._route is Route.INIT_ERROR:
             api.owner.on_init_error(failures.TOO_LARGE, "application/json", failures.TOO_LARGE_TYPE)
         else:
@@ -387,8 +419,7 @@ class Connection(asyncio.Protocol):
         self._waiting = False
         if api is not None:
             if self._taking_answer:
-                api.session.answer_torn()
-                api.owner.on_torn()
+                api.torn()
             api.closed(self)
 
     def _misread(self, error: Exception) -> None:

@@ -22,7 +22,6 @@ BASE: Final = b"/2018-06-01"
 NEXT_URL: Final = BASE + b"/runtime/invocation/next"
 INVOCATION_PREFIX: Final = BASE + b"/runtime/invocation/"
 RESPONSE_SUFFIX: Final = b"/response"
-ERROR_SUFFIX: Final = b"/error"
 
 CONTENT_TYPE: Final = b"content-type"
 CONTENT_LENGTH: Final = b"content-length"
@@ -105,8 +104,9 @@ _EXTENSIONS: Final = b"/2020-01-01/extension/"
 
 def route(method: bytes, url: bytes) -> tuple[Route, bytes]:
     """Where a request goes: the route with the request id (RESPONSE, ERROR) or the answer (FIXED)."""
-    if b"?" in url:
-        url = url[: url.index(b"?")]
+    if method == b"POST" and url.endswith(RESPONSE_SUFFIX) and url.startswith(INVOCATION_PREFIX):
+        return Route.RESPONSE, url[len(INVOCATION_PREFIX) : -len(RESPONSE_SUFFIX)]
+    url = url.partition(b"?")[0]
     known = _PATHS.get(url)
     if known is None:
         if url.startswith(INVOCATION_PREFIX):
