@@ -20,7 +20,8 @@ from gateway import arn
 from gateway.control.catalog import Catalog
 from gateway.edge.connection import Connection
 from gateway.errors import InvalidParameterValueException
-from gateway.observe.logs import START, LogEvent, Logs
+from gateway.observe.log_files import START, LogEvent
+from gateway.observe.logs import Logs
 
 PREFIX: Final = "/_lambent/logs/"
 
@@ -94,7 +95,8 @@ class _Follower:
         self._stopped = False
 
     def grown(self) -> None:
-        self._loop.call_soon_threadsafe(self._grown.set)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._grown.set)
 
     def stop(self) -> None:
         self._stopped = True

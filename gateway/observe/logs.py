@@ -4,10 +4,6 @@ A sandbox's `LogStream` is written on the hot path, so writing is an append to a
 more. One thread takes the queues and appends them to each function's files, some ten times a second; the bytes are ready by
 then, so that the thread holds the interpreter for microseconds only and the event loop never waits for it.
 
-**Format.** ``DIRECTORY/FUNCTION/000000000001.log``, one line an entry: milliseconds since the epoch, log stream, message, with
-tabs between. A message is the function's own bytes and has no line feed. When a file is full (`segment_bytes`) the next number
-begins and the last but `segments` is removed.
-
 **Nothing here can hurt the gateway.** Per function and in all, only so many bytes wait for the disk; what comes faster is
 dropped, counted, and told in the log itself. A full disk is warned of once; invocations go on and their lines are counted as
 lost. Deleting a function keeps its log, as AWS keeps log groups.
@@ -17,40 +13,21 @@ from __future__ import annotations
 
 import collections
 import logging
-import os
 import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from gateway.clock import Clock
+from gateway.observe.log_files import START, LogEvent, LogFiles, Position
 
 TAIL_BYTES: Final = 4096  #: of an invocation's log, for X-Amz-Log-Result
 _LINE_FEED: Final = 10
 _PARTIAL_BYTES: Final = 256 * 1024  # an unfinished line is cut here, where CloudWatch cuts a message
 _WRITE_BYTES: Final = 1024 * 1024
-_SUFFIX: Final = ".log"
 
 _log = logging.getLogger(__name__)
-
-
-class LogEvent(NamedTuple):
-    """One entry of a function's log."""
-
-    timestamp_ms: int
-    stream: str
-    message: str
-
-
-class Position(NamedTuple):
-    """A place in a function's files."""
-
-    segment: int
-    offset: int
-
-
-START: Final = Position(0, 0)
 
 
 class Follower(Protocol):
@@ -151,26 +128,11 @@ class _Sink:
     the flusher and owns all else; each only reads what the other owns, and a deque's ends are safe to use at the same time.
     """
 
-    __slots__ = (
-        "blocks",
-        "dirty",
-        "dropped",
-        "followers",
-        "logs",
-        "lost",
-        "name",
-        "path",
-        "segment",
-        "taken",
-        "told",
-        "torn",
-        "written",
-    )
+    __slots__ = ("blocks", "dirty", "dropped", "files", "followers", "logs", "lost", "taken", "told", "written")
 
-    def __init__(self, logs: Logs, name: str, path: Path) -> None:
+    def __init__(self, logs: Logs, files: LogFiles) -> None:
         self.logs = logs
-        self.name = name
-        self.path = path
+        self.files = files
         self.blocks: collections.deque[bytes] = collections.deque()
         self.dirty = False  # in the flusher's list
         self.taken = 0  # bytes
@@ -178,8 +140,6 @@ class _Sink:
         self.dropped = 0  # lines that came too fast
         self.lost = 0  # lines that the disk refused
         self.told = 0  # lines of both that the log itself tells of
-        self.segment = 0  # 0: not looked up yet
-        self.torn = False  # the file may end in the middle of a line
         self.followers: frozenset[Follower] = frozenset()
 
     def put(self, block: bytes) -> None:
@@ -277,7 +237,7 @@ class Logs:
 
     def known(self, function_name: str) -> bool:
         """Whether there is a log of this function. Blocks a little."""
-        return function_name in self._sinks or self._path(function_name).is_dir()
+        return function_name in self._sinks or self._files(function_name).exist()
 
     def read(self, function_name: str, since_ms: int = 0) -> Iterator[LogEvent]:
         """The function's log, oldest first, without what is younger than the last flush. Blocks: not for the event loop."""
@@ -292,31 +252,13 @@ class Logs:
 
         Where the file is gone meanwhile, reading goes on with the oldest there is, after an entry that says so.
         """
-        path = self._path(function_name)
-        numbers = _numbers(path)
-        events: list[LogEvent] = []
-        for number in numbers:
-            if number < position.segment:
-                continue
-            if position.segment and position.segment < number and position.segment not in numbers:
-                ms = int(self._clock.wall() * 1000)
-                events.append(
-                    LogEvent(ms, "lambent", "[lambent] lines are missing here: they were removed before they were read")
-                )
-            offset = position.offset if number == position.segment else 0
-            try:
-                with _file(path, number).open("rb") as file:
-                    file.seek(offset)
-                    data = file.read(most_bytes)
-                    while not (end := data.rfind(b"\n") + 1) and (more := file.read(most_bytes)):
-                        data += more  # a very long line
-            except FileNotFoundError:
-                continue
-            if end:
-                events.extend(_parsed(data[:end]))
-                return events, Position(number, offset + end)
-            position = Position(number, offset)
-        return events, position
+        files = self._files(function_name)
+        gone = files.gone(position)
+        events, after = files.read(position, most_bytes)
+        if gone and after != position:
+            ms = int(self._clock.wall() * 1000)
+            events.insert(0, LogEvent(ms, "lambent", "[lambent] lines are missing here: they were removed before they were read"))
+        return events, after
 
     def follow(self, function_name: str, follower: Follower) -> None:
         """Have `follower` told when the function's files grow."""
@@ -331,11 +273,12 @@ class Logs:
     def _sink(self, function_name: str) -> _Sink:
         sink = self._sinks.get(function_name)
         if sink is None:
-            sink = self._sinks[function_name] = _Sink(self, function_name, self._path(function_name))
+            sink = self._sinks[function_name] = _Sink(self, self._files(function_name))
         return sink
 
-    def _path(self, function_name: str) -> Path:
-        return self._directory / urllib.parse.quote(function_name, safe="").replace(".", "%2E")
+    def _files(self, function_name: str) -> LogFiles:
+        directory = self._directory / urllib.parse.quote(function_name, safe="").replace(".", "%2E")
+        return LogFiles(directory, self._segment_bytes, self._segments)
 
     # The flusher's side.
 
@@ -344,7 +287,10 @@ class Logs:
             self._work.wait()
             self._work.clear()
             self._awake = False  # before looking: what is put from here on wakes us again
-            self.flush()
+            try:
+                self.flush()
+            except Exception:  # without this thread there are no logs at all
+                _log.exception("the logs of functions could not be written")
             self._hurry.wait(self._flush_s)  # let some more come together
 
     def _flush(self, sink: _Sink) -> None:
@@ -374,7 +320,7 @@ class Logs:
     def _write(self, sink: _Sink, data: bytes, *, counted: bool = True) -> bool:
         """Append; False where the disk refuses."""
         try:
-            self._append(sink, data)
+            sink.files.append(data)
         except OSError as error:
             if counted:
                 sink.lost += data.count(b"\n")
@@ -386,61 +332,3 @@ class Logs:
             self._disk_refuses = False
             _log.warning("logs of functions are written again")
         return True
-
-    def _append(self, sink: _Sink, data: bytes) -> None:
-        if sink.segment == 0:
-            numbers = _numbers(sink.path)
-            sink.segment = numbers[-1] if numbers else 1
-            sink.torn = True  # whoever wrote it before may have been killed
-        fd = self._opened(sink)
-        try:
-            size = os.lseek(fd, 0, os.SEEK_END)
-            if size and size + len(data) > self._segment_bytes:
-                os.close(fd)
-                fd = -1
-                sink.segment += 1
-                sink.torn = False
-                for number in _numbers(sink.path):
-                    if number <= sink.segment - self._segments:
-                        _file(sink.path, number).unlink(missing_ok=True)
-                fd = self._opened(sink)
-            elif sink.torn and size and os.pread(fd, 1, size - 1) != b"\n":
-                data = b"\n" + data
-            sink.torn = True
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            sink.torn = False
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def _opened(self, sink: _Sink) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(_file(sink.path, sink.segment), flags, 0o600)
-        except FileNotFoundError:  # the first line, or somebody removed the directory
-            sink.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(_file(sink.path, sink.segment), flags, 0o600)
-
-
-def _file(path: Path, number: int) -> Path:
-    return path / f"{number:012d}{_SUFFIX}"
-
-
-def _numbers(path: Path) -> list[int]:
-    """The segments that are there, in order."""
-    try:
-        names = os.listdir(path)
-    except FileNotFoundError:
-        return []
-    return sorted(int(name[:12]) for name in names if name.endswith(_SUFFIX) and name[:-4].isdigit() and len(name) == 16)
-
-
-def _parsed(data: bytes) -> Iterator[LogEvent]:
-    """The entries of whole lines; what is none (the file was cut by a crash, or edited) is left out."""
-    for line in data.split(b"\n"):
-        stamp, _, rest = line.partition(b"\t")
-        stream, tab, message = rest.partition(b"\t")
-        if tab and stamp.isdigit() and len(stamp) < 16:
-            yield LogEvent(int(stamp), stream.decode("utf-8", "replace"), message.decode("utf-8", "replace"))

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.observe.logs import START, LogEvent, Logs
+from gateway.observe.log_files import START, LogEvent
+from gateway.observe.logs import Logs
 
 STREAM = "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef"
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.observe.logs import LogEvent, Position
+from gateway.observe.log_files import LogEvent, Position
 from tests.wire.edge import Client, Edge, function, serving
 
 API = {"Host": "127.0.0.1:9000"}
