@@ -72,6 +72,7 @@ class Sandbox:
     def _be_runtime(self, go, api):
         # type: (socket.socket, socket.socket) -> None
         signal.set_wakeup_fd(-1)
+        os.setsid()  # process groups and sessions reach across pid namespaces: nothing may be shared with other sandboxes
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox.clock import SystemClock
@@ -85,6 +86,18 @@ def write(path: Path, text: str) -> None:
         os.close(fd)
 
 
+def _open_all(paths: Iterable[Path], flags: int) -> list[int]:
+    """Descriptors of all, or OSError and of none."""
+    fds: list[int] = []
+    try:
+        fds.extend(os.open(path, flags | os.O_CLOEXEC) for path in paths)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
+
+
 @dataclasses.dataclass(slots=True)
 class Group:
     """One sandbox's directories. Descriptors are opened once and passed on; paths stay for limits and removal."""
@@ -99,7 +112,8 @@ class Group:
 
         The kernel judges such a write by who opened the file, so an unprivileged process can be handed the door.
         """
-        return [os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in [*self.directories.values(), *also]]
+        paths = [path / "cgroup.procs" for path in (*self.directories.values(), *also)]
+        return _open_all(paths, os.O_WRONLY)
 
     def limit_memory(self, limit_bytes: int) -> None:
         """No swap: what the kernel refuses because it has no swap accounting, or no swap, is left."""
@@ -126,7 +140,7 @@ class Group:
         names = ("memory.current", "memory.peak") if self.memory_v2 else ("memory.usage_in_bytes", "memory.max_usage_in_bytes")
         if not (self.memory / names[1]).exists():
             names = (names[0], names[0])  # memory.peak came with Linux 5.19
-        first, second = (os.open(self.memory / name, os.O_RDONLY | os.O_CLOEXEC) for name in names)
+        first, second = _open_all([self.memory / name for name in names], os.O_RDONLY)
         return first, second
 
     def oom_kills(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import itertools
 import logging
@@ -94,19 +95,37 @@ class NativeHandle:
 
     def freeze(self) -> None:
         if self._alive and not self._frozen:
-            os.write(self._freeze_fd, self._frozen_word)
             self._frozen = True
+            self._tell_freezer(self._frozen_word)
 
     def thaw(self) -> None:
         if self._alive and self._frozen:
-            os.write(self._freeze_fd, self._thawed_word)
             self._frozen = False
+            self._tell_freezer(self._thawed_word)
+
+    def _tell_freezer(self, word: bytes) -> None:
+        """The cgroup of a sandbox that died can be gone before the news of it is here."""
+        try:
+            os.write(self._freeze_fd, word)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
 
     def memory_bytes(self) -> int:
-        return int(os.pread(self._memory_fd, 32, 0)) if self._alive and self._memory_fd >= 0 else 0
+        return self._read(self._memory_fd)
 
     def memory_peak_bytes(self) -> int:
-        return int(os.pread(self._peak_fd, 32, 0)) if self._alive and self._peak_fd >= 0 else 0
+        return self._read(self._peak_fd)
+
+    def _read(self, fd: int) -> int:
+        if not self._alive or fd < 0:
+            return 0
+        try:
+            return int(os.pread(fd, 32, 0))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return 0
 
     async def stop(self) -> None:
         if self._stopped is None:
@@ -117,9 +136,7 @@ class NativeHandle:
 
     async def _stop(self) -> None:
         # The spawner kills before anything here is closed: what is still running must not see its connections break first.
-        with contextlib.suppress(SandboxError):
-            await self._driver.request({"op": "stop", "id": self.id})
-        self._driver.forget(self)
+        await self._driver.end(self)
         self.listener.close()
         if self.connection is not None:
             self.connection.close()
@@ -219,8 +236,12 @@ class NativeDriver:
             raise DriverUnavailable(f"the spawner could not: {reply['error']}")
         return reply, fds
 
-    def forget(self, handle: NativeHandle) -> None:
-        self._handles.pop(handle.id, None)
+    async def end(self, handle: NativeHandle) -> None:
+        """Have the spawner end a sandbox of its own; one whose spawner has gone went with it. Never raises."""
+        if handle.id in self._handles:
+            with contextlib.suppress(SandboxError):
+                await self.request({"op": "stop", "id": handle.id})
+            self._handles.pop(handle.id, None)
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         number = message.get("n")
@@ -245,16 +266,19 @@ class NativeDriver:
 
     def _on_closed(self) -> None:
         self._connected.clear()
+        self._fail_requests()
+        handles, self._handles = self._handles, {}
+        if not self._closing:
+            log.error("the spawner ended; its %d sandboxes with it", len(handles))
+            self._reconnect()
+        for handle in handles.values():
+            handle.gone("the spawner ended")
+
+    def _fail_requests(self) -> None:
         requests, self._requests = self._requests, {}
         for future in requests.values():
             if not future.done():
                 future.set_exception(DriverUnavailable("the spawner ended"))
-        if self._closing:
-            return
-        log.error("the spawner ended; its %d sandboxes with it", len(self._handles))
-        for handle in list(self._handles.values()):
-            handle.gone("the spawner ended")
-        self._reconnect()
 
     def _reconnect(self) -> None:
         self._tasks.start(self._connect(), "connect to the spawner")
@@ -276,6 +300,9 @@ class NativeDriver:
     async def close(self) -> None:
         self._closing = True
         await asyncio.gather(*(handle.stop() for handle in list(self._handles.values())))
+        if self._channel is not None and not self._connected.is_set():  # it waits for a spawner that may never come
+            self._channel.close()
+            self._fail_requests()
         await self._tasks.join()
         if self._channel is not None:
             self._channel.close()

@@ -20,7 +20,10 @@ _SEND_ONLY = ("code", "signal", "launch_error")
 
 
 class Jail:
-    """`on_exit(status)` for each runtime that ends, `on_gone(reason)` once when init ended unasked; neither after `stop`."""
+    """`on_exit(status)` for each runtime that ends, `on_gone(reason)` once when init ended unasked; neither after `stop`.
+
+    It is there before its init is: until `adopt` or `unborn` says what came of that, `stop` waits.
+    """
 
     def __init__(
         self,
@@ -38,23 +41,37 @@ class Jail:
         self._on_exit = on_exit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        self._stem: asyncio.Future[list[int]] = self._loop.create_future()
+        self._stem: asyncio.Future[None] = self._loop.create_future()
+        self._unclaimed: list[int] = []  # descriptors that came with the news that it is a stem, until `stem` takes them
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._channel = Channel(control, self._on_message, self._on_closed)
         self._pidfd: int | None = None
         self._reason = "its init ended"
         self._oom_kills = 0
-        self._stopping = False
+        self.pid = 0  #: of init, on the host, as long as it is not reaped
+        self.stopping = False
 
     def adopt(self, pid: int) -> None:
         """The spawner is the parent of init, by CLONE_PARENT, so the pid cannot have been used again."""
+        self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._reap)
+        if self.stopping:
+            self._kill()
+
+    def unborn(self) -> None:
+        """There will be no init. Harmless when there was one."""
+        if not self.pid and not self._ended.done():
+            self._ended.set_result(None)
 
     async def stem(self) -> list[int]:
         """The descriptors that init made: the runtime's connection, and the listener the first time. Raises OSError."""
         async with asyncio.timeout(STEM_S):
-            return await asyncio.shield(self._stem)
+            await asyncio.shield(self._stem)
+        if self.stopping:
+            raise OSError("it was stopped")
+        fds, self._unclaimed = self._unclaimed, []
+        return fds
 
     def specialise(self, message: Message, fds: list[int]) -> None:
         """Raises BrokenPipeError when the sandbox is gone; closes `fds`."""
@@ -71,11 +88,12 @@ class Jail:
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         if message["event"] == "stem" and not self._stem.done():
-            self._stem.set_result(fds)
+            self._unclaimed = fds
+            self._stem.set_result(None)
             return
         for fd in fds:
             os.close(fd)
-        if message["event"] == "exit" and not self._stopping:
+        if message["event"] == "exit" and not self.stopping:
             status: Message = {key: message[key] for key in _SEND_ONLY if message.get(key) is not None}
             status["oom"] = self.group.oom_kills() > self._oom_kills
             self._on_exit(status)
@@ -93,21 +111,26 @@ class Jail:
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
         self._pidfd = None
+        self.pid = 0
         self._ended.set_result(None)
         self._on_closed()
-        if not self._stopping:
+        if not self.stopping:
             self._on_gone(self._reason)
 
     async def stop(self) -> None:
-        """Kill whatever is left and wait for its end; then remove the cgroups. Idempotent."""
-        if not self._stopping:
-            self._stopping = True
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                self.group.thaw_after_kill()
-            elif not self._ended.done():  # never born
-                self._ended.set_result(None)
+        """Kill whatever is left and wait for its end; then remove the cgroups. Idempotent. Raises OSError if those do not go."""
+        if not self.stopping:
+            self.stopping = True
+            self._kill()
             self._channel.close()
             self._on_closed()
+            for fd in self._unclaimed:
+                os.close(fd)
+            self._unclaimed = []
         await asyncio.shield(self._ended)
         await self._loop.run_in_executor(None, self.group.remove)
+
+    def _kill(self) -> None:
+        if self._pidfd is not None:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self.group.thaw_after_kill()

@@ -76,10 +76,11 @@ class Spawner:
         self._filling = 0
         staging = Path(config.run_dir) / "root"
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._zygotes = Zygotes(staging, config.resolv_conf, self._cgroups, trees)
+        self._zygotes = Zygotes(staging, config.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
-        self._jails: dict[str, Jail] = {}
+        self._jails: dict[str, Jail] = {}  #: each holds a user id from its making to its very end
+        self._closing = False
         self._gateway: Channel | None = None
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._loop = asyncio.get_running_loop()
@@ -135,9 +136,14 @@ class Spawner:
             reply["error"] = f"{type(error).__name__}: {error}"
         if gateway is not None and gateway is self._gateway and not gateway.closed:
             gateway.send(reply, out)
-        else:
-            for fd in out:
-                os.close(fd)
+            return
+        for fd in out:
+            os.close(fd)
+        if out and message.get("op") == "create":  # it was made for a gateway that is gone
+            await self._end(name)
+
+    def _inits(self) -> set[int]:
+        return {jail.pid for jail in self._jails.values()}
 
     def _jail(self, name: str) -> Jail:
         try:
@@ -149,38 +155,40 @@ class Spawner:
         """See `guest.init` for what happens inside meanwhile. On failure nothing is left."""
         if name in self._jails:
             raise Refused(f"there is a sandbox {name} already")
+        if runtime not in self._zygotes:
+            raise Refused(f"this host has no runtime {runtime!r}")
+        if self._closing:
+            raise Refused("the spawner is ending")
         if not self._uids:
             raise Refused(f"no more than {self._config.max_sandboxes} sandboxes at once (max_sandboxes)")
-        uid = self._uids.pop()
+        # atomic: no await. From here on there is a jail, and its end gives everything back.
+        there = self._new_jail(name)
         out: list[int] = []
         try:
-            jail, out = await self._make(name, runtime, uid, reply)
+            jail = self._jails[name]
+            await self._give_birth(jail, runtime, there, out, reply)
+            out[:0] = await jail.stem()
+            out.append(jail.group.freeze_fd())
+            memory = jail.group.memory_fds()
+            out += memory or ()
         except BaseException:
-            if name in self._jails:
-                await self._end(name)
-            else:
-                self._uids.append(uid)
+            for fd in out:
+                os.close(fd)
+            await self._end(name)
             raise
-        memory = jail.group.memory_fds()
         reply["memory"] = memory is not None
         reply["frozen"], reply["thawed"] = jail.group.freezer_words
-        return [*out, jail.group.freeze_fd(), *(memory or ())]
+        return out
 
-    async def _make(self, name: str, runtime: str, uid: int, reply: Message) -> tuple[Jail, list[int]]:
-        try:
-            zygote = await self._zygotes.get(runtime)
-        except KeyError:
-            raise Refused(f"this host has no runtime {runtime!r}") from None
-        reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
-        volume = await self._take_volume()
+    def _new_jail(self, name: str) -> socket.socket:
+        """What holds a sandbox, before there is one; the end of its control socket that is init's."""
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             group = self._cgroups.create(name, PIDS_MAX)
         except OSError:
-            os.close(volume)
+            here.close()
+            there.close()
             raise
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        log_r, log_w = os.pipe2(os.O_CLOEXEC)
-        fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
 
         def on_exit(status: Message) -> None:
             self._tell({"event": "exit", "id": name, **status})
@@ -189,13 +197,30 @@ class Spawner:
             self._tell({"event": "gone", "id": name, "reason": reason})
             self._tasks.start(self._end(name), f"end {name}")
 
-        jail = self._jails[name] = Jail(name, uid, group, here, on_exit, on_gone)
+        self._jails[name] = Jail(name, self._uids.pop(), group, here, on_exit, on_gone)
+        return there
+
+    async def _give_birth(self, jail: Jail, runtime: str, there: socket.socket, out: list[int], reply: Message) -> None:
+        """Have the zygote fork an init for it; the log pipe's descriptor goes to `out`."""
+        passed: list[int] = [there.detach()]
         try:
-            joins = group.join_fds(self._cgroups.cpu_joins())
-            jail.adopt(await zygote.fork(name, uid, [there.detach(), log_w, volume, *joins]))
-            return jail, [*(await jail.stem()), log_r]
+            zygote = await self._zygotes.get(runtime)
+            reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
+            volume = await self._take_volume()
+            if jail.stopping:
+                os.close(volume)
+                raise OSError("it was stopped before it was there")
+            log_r, log_w = os.pipe2(os.O_CLOEXEC)
+            out.append(log_r)
+            passed += [log_w, volume]
+            fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
+            passed += jail.group.join_fds(self._cgroups.cpu_joins())
+            fds, passed = passed, []
+            await zygote.fork(jail.name, jail.uid, fds, jail.adopt)
         except BaseException:
-            os.close(log_r)
+            for fd in passed:
+                os.close(fd)
+            jail.unborn()
             raise
 
     async def _specialise(self, jail: Jail, message: Message) -> None:
@@ -278,11 +303,15 @@ class Spawner:
             self._filling -= 1
 
     async def close(self) -> None:
-        """End every sandbox, then the zygotes, then remove the cgroups."""
+        """End the zygotes, so that what is under way fails, then every sandbox; then remove the cgroups."""
+        self._closing = True
         if self._gateway is not None:
             self._gateway.close()
-        await asyncio.gather(*(self._end(name) for name in list(self._jails)))
         self._zygotes.close()
+        ends = (self._end(name) for name in list(self._jails))
+        for failure in await asyncio.gather(*ends, return_exceptions=True):
+            if failure is not None:  # the sweep below tries again
+                log.error("a sandbox could not be ended: %s", failure)
         await self._tasks.join()
         for volume in self._spares:
             os.close(volume)
