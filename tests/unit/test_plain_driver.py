@@ -127,19 +127,24 @@ async def test_a_function_on_every_interpreter(bench: Bench, found: interpreters
 
 
 async def test_a_program_of_the_functions_own(bench: Bench) -> None:
-    program = f"""\
-    #!{sys.executable}
+    start = f"""\
+    #!/bin/sh
+    export IGNORED=$(sed -n 's/SigIgn://p' /proc/$$/status)
+    exec {sys.executable} program.py
+    """
+    program = """
     import json, os, urllib.request
     base = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
     while True:
         event = urllib.request.urlopen(base + "next")
         url = base + event.headers["Lambda-Runtime-Aws-Request-Id"] + "/response"
-        body = json.dumps([json.load(event), os.environ["_HANDLER"], os.getcwd()]).encode()
+        body = json.dumps([json.load(event), os.environ["_HANDLER"], os.getcwd(), int(os.environ["IGNORED"], 16)]).encode()
         urllib.request.urlopen(urllib.request.Request(url, body))
     """
-    async with bench.opened({"bootstrap": program}, runtime="provided.al2023") as user:
+    async with bench.opened({"bootstrap": start, "program.py": program}, runtime="provided.al2023") as user:
         assert user.sandbox.spec is not None
-        assert answer(await user.run(b"5")) == [5, "app.handler", user.sandbox.spec.code_path]
+        # No signal is ignored, though an interpreter, which ignores SIGPIPE, has started it.
+        assert answer(await user.run(b"5")) == [5, "app.handler", user.sandbox.spec.code_path, 0]
 
 
 @pytest.mark.parametrize(

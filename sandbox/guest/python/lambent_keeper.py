@@ -229,6 +229,8 @@ def run(message: dict[str, object], connection: int, launch: int) -> None:
     elif not os.path.exists(command[0]):
         os.write(launch, NO_BOOTSTRAP.encode())
         return
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # an interpreter ignores them, and that would be inherited
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execve(command[0], command, environment)
     except OSError as error:

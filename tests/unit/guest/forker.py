@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 
 sys.path.insert(0, sys.argv[1])
 import lambent_bootstrap
@@ -42,6 +43,8 @@ while True:
         os.environ.update(request["environment"])
         os.chdir(request["environment"]["LAMBDA_TASK_ROOT"])
         lambent_bootstrap.rehearse()
+        if "WHEN" in os.environ:
+            os.write(1, repr(time.clock_gettime(time.CLOCK_MONOTONIC)).encode())
         lambent_bootstrap.main(fds[0])
     for fd in fds:
         os.close(fd)
