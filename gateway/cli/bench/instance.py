@@ -31,6 +31,7 @@ class Instance:
     """
 
     def __init__(self, data_dir: Path, settings: Mapping[str, object]) -> None:
+        self.data_dir = data_dir
         self._own = tempfile.TemporaryDirectory(prefix="lambent-up-")
         self.log = Path(self._own.name) / "log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
