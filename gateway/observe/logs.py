@@ -39,7 +39,7 @@ class Follower(Protocol):
 class LogStream:
     """The log of one sandbox: what its function writes, and the platform's lines between. For the event loop's thread only."""
 
-    __slots__ = ("_ms", "_name", "_partial", "_prefix", "_sink", "_tail", "_wall", "log_group")
+    __slots__ = ("_ms", "_name", "_partial", "_partial_bytes", "_prefix", "_sink", "_tail", "_wall", "log_group")
 
     def __init__(self, sink: _Sink, log_group: str, name: str, clock: Clock) -> None:
         self.log_group = log_group
@@ -48,7 +48,8 @@ class LogStream:
         self._wall = clock.wall
         self._ms = -1
         self._prefix = b""
-        self._partial = b""
+        self._partial: list[bytes] = []
+        self._partial_bytes = 0
         self._tail = bytearray()
 
     def __repr__(self) -> str:
@@ -63,23 +64,20 @@ class LogStream:
                 del tail[:-TAIL_BYTES]
         else:
             tail[:] = data[-TAIL_BYTES:]
-        if self._partial:
-            data = self._partial + data
-        if data.endswith(b"\n"):
-            self._partial = b""
-        else:
+        rest = b""
+        if not data.endswith(b"\n"):
             end = data.rfind(b"\n") + 1
-            if end or len(data) < _PARTIAL_BYTES:
-                self._partial = data[end:]
-                data = data[:end]
-                if not data:
-                    return
-            else:
-                self._partial = b""
-                data += b"\n"
+            if end == 0:
+                self._unfinished(data)
+                return
+            rest, data = data[end:], data[:end]
+        if self._partial:
+            data = self._finished(data)
         prefix = self._stamp()
         # One replacement for a whole chunk: chatty functions cost by the byte, not by the line.
         self._sink.put(prefix + data[:-1].replace(b"\n", b"\n" + prefix) + b"\n")
+        if rest:
+            self._unfinished(rest)
 
     def platform(self, line: str) -> None:
         """One of the platform's own lines (START, END, REPORT), or several at once; without the last line feed."""
@@ -112,6 +110,21 @@ class LogStream:
         """The sandbox is gone: a line that it did not finish is an entry too. The stream can still be written."""
         if self._partial:
             self.output(b"\n")
+
+    def _unfinished(self, data: bytes) -> None:
+        """Keep the beginning of a line, or more of it. Pieces, because a line may come byte by byte."""
+        if data:
+            self._partial.append(data)
+            self._partial_bytes += len(data)
+        if self._partial_bytes >= _PARTIAL_BYTES:
+            self._sink.put(self._stamp() + self._finished(b"\n"))
+
+    def _finished(self, data: bytes) -> bytes:
+        self._partial.append(data)
+        line = b"".join(self._partial)
+        self._partial.clear()
+        self._partial_bytes = 0
+        return line
 
     def _stamp(self) -> bytes:
         ms = int(self._wall() * 1000)

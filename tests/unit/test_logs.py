@@ -113,6 +113,37 @@ def test_a_line_without_end_is_cut(make: Callable[..., Logs]) -> None:
     assert max(map(len, found)) <= 2 * 256 * 1024
 
 
+def test_a_line_that_comes_byte_by_byte(make: Callable[..., Logs]) -> None:
+    logs = make()
+    stream = logs.open("f", "g", STREAM)
+    stream.output(b"")
+    for _ in range(300_000):
+        stream.output(b"x")
+    stream.platform("END")
+    found = messages(logs)
+    assert [len(line) for line in found] == [256 * 1024, 300_000 - 256 * 1024, 3]
+
+
+def test_tail_ends_a_line_whose_last_piece_is_an_entry_already(make: Callable[..., Logs]) -> None:
+    logs = make()
+    stream = logs.open("f", "g", STREAM)
+    stream.begin()
+    for _ in range(4):
+        stream.output(b"x" * 65_536)
+    stream.platform("END")
+    assert stream.tail().endswith(b"xxx\nEND\n")
+    assert [len(line) for line in messages(logs)] == [256 * 1024, 3]
+
+
+def test_order_is_kept_around_a_long_rest(make: Callable[..., Logs]) -> None:
+    logs = make()
+    stream = logs.open("f", "g", STREAM)
+    stream.output(b"begin")
+    stream.output(b"ning\nsecond\n" + b"x" * 300_000)
+    stream.output(b"\nlast\n")
+    assert [line[:9] for line in messages(logs)] == ["beginning", "second", "x" * 9, "", "last"]
+
+
 def test_tail_is_of_the_invocation_and_4096_bytes(make: Callable[..., Logs]) -> None:
     stream = make().open("f", "g", STREAM)
     stream.output(b"before\n")
