@@ -1,6 +1,6 @@
 """What functions write, and what the platform says about each invocation: kept in files, readable while they grow.
 
-A sandbox's `LogStream` is written on the hot path, so writing is an append to a queue in memory (0.5 µs a line) and nothing
+A sandbox's `LogStream` is written on the hot path, so writing is an append to a queue in memory (1 µs a line) and nothing
 more. One thread takes the queues and appends them to each function's files, some ten times a second; the bytes are ready by
 then, so that the thread holds the interpreter for microseconds only and the event loop never waits for it.
 
