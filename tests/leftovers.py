@@ -29,7 +29,7 @@ def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
     found += [f"process {pid}: {_command(pid)}" for pid in _pids() if pid != os.getpid() and ours(_read(f"/proc/{pid}/cmdline"))]
     found += [f"cgroup {path}" for path in _cgroups() if any(label in path for label in labels)]
     found += [f"mount {line}" for line in _read("/proc/self/mountinfo").splitlines() if ours(line)]
-    found += [f"loop device {name}: {file}" for name, file in _loops() if ours(file)]
+    found += [f"loop device {name}: {file}" for name, file in loops() if ours(file)]
     found += [f"socket {line.split()[-1]}" for line in _read("/proc/net/unix").splitlines() if ours(line)]
     found += [f"directory {path}" for label in labels for path in Path("/run/lambent").glob(f"{label}*")]
     return found
@@ -52,7 +52,7 @@ class Census:
             children=frozenset(descendants(os.getpid())),
             cgroups=frozenset(path for path in _cgroups() if "lambent" in path),
             mounts=frozenset(line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()),
-            loops=frozenset(name for name, _ in _loops()),
+            loops=frozenset(name for name, _ in loops()),
             network_namespaces=frozenset(_links("net")),
             temporary=frozenset(name for name in os.listdir("/tmp") if name.startswith("lambent")),
         )
@@ -87,7 +87,7 @@ def _cgroups() -> Iterator[str]:
     return (directory for directory, _, _ in os.walk(_CGROUPS))
 
 
-def _loops() -> Iterator[tuple[str, str]]:
+def loops() -> Iterator[tuple[str, str]]:
     for device in Path("/sys/block").glob("loop*"):
         file = _read(str(device / "loop" / "backing_file"))
         if file:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0
 RECONNECT_S = 0.02
+Received = Callable[[Message, list[int]], None]
 HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}.get(platform.machine())
 
 
@@ -85,10 +86,13 @@ class NativeHandle:
     async def reset(self) -> None:
         self._check()
         self.thaw()
-        _, fds = await self._driver.request({"op": "reset", "id": self.id})
+        await self._driver.request({"op": "reset", "id": self.id}, self._replaced)
+        self._check()
+
+    def _replaced(self, _: Message, fds: list[int]) -> None:
         if self._stopped:
             os.close(fds[0])
-            raise SandboxGone
+            return
         if self.connection is not None:
             self.connection.close()
         self.connection = _socket(fds[0])
@@ -144,6 +148,11 @@ class NativeHandle:
             if fd >= 0:
                 os.close(fd)
 
+    @property
+    def alive(self) -> bool:
+        """Neither stopped nor known to be gone."""
+        return self._alive
+
     def exited(self, message: Message) -> None:
         code, number, launch_error = message.get("code"), message.get("signal"), message.get("launch_error")
         self.on_exit(
@@ -177,7 +186,7 @@ class NativeDriver:
         self._support: dict[str, Support] = {}
         self._channel: Channel | None = None
         self._connected = asyncio.Event()
-        self._requests: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
+        self._requests: dict[int, tuple[asyncio.Future[None], Received]] = {}
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._handles: dict[str, NativeHandle] = {}
@@ -207,34 +216,42 @@ class NativeDriver:
         name = f"{os.getpid():x}-{next(self._names):x}"
         making = asyncio.get_running_loop().create_task(self._create(name, key.runtime), name=f"create {name}")
         try:
-            return await asyncio.shield(making)
+            handle = await asyncio.shield(making)
         except asyncio.CancelledError:
             self._tasks.start(self._undo(making), f"undo {name}")
             raise
+        if not handle.alive:  # news of its end came before there was anybody to be told
+            await handle.stop()
+            raise SandboxGone
+        return handle
 
     async def _create(self, name: str, runtime: str) -> NativeHandle:
-        reply, fds = await self.request({"op": "create", "id": name, "runtime": runtime})
-        handle = self._handles[name] = NativeHandle(self, name, runtime, reply, fds)
-        return handle
+        made: list[NativeHandle] = []
+
+        def received(reply: Message, fds: list[int]) -> None:
+            made.append(NativeHandle(self, name, runtime, reply, fds))
+            self._handles[name] = made[0]
+
+        await self.request({"op": "create", "id": name, "runtime": runtime}, received)
+        return made[0]
 
     async def _undo(self, making: asyncio.Task[NativeHandle]) -> None:
         with contextlib.suppress(SandboxError):
             await (await making).stop()
 
-    async def request(self, message: Message) -> tuple[Message, list[int]]:
-        """The spawner's answer. Raises DriverUnavailable when it is not there or goes meanwhile, SandboxError when it can't."""
+    async def request(self, message: Message, received: Received | None = None) -> None:
+        """Raises DriverUnavailable when the spawner is not there, goes meanwhile or fails, SandboxError when it refuses.
+
+        `received` is called with a good answer and its descriptors in the step in which it comes: whatever comes right behind
+        it finds things as they are then, and no descriptor is lost when the caller is cancelled.
+        """
         if self._channel is None or self._channel.closed:
             raise DriverUnavailable("the spawner is restarting")
         number = next(self._numbers)
-        future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
-        self._requests[number] = future
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requests[number] = future, received or _no_descriptors
         self._channel.send({"n": number, **message})
-        reply, fds = await future
-        if "refused" in reply:
-            raise SandboxError(f"the spawner refused: {reply['refused']}")
-        if "error" in reply:
-            raise DriverUnavailable(f"the spawner could not: {reply['error']}")
-        return reply, fds
+        await future
 
     async def end(self, handle: NativeHandle) -> None:
         """Have the spawner end a sandbox of its own; one whose spawner has gone went with it. Never raises."""
@@ -246,10 +263,8 @@ class NativeDriver:
     def _on_message(self, message: Message, fds: list[int]) -> None:
         number = message.get("n")
         if isinstance(number, int):
-            future = self._requests.pop(number, None)
-            if future is not None and not future.done():
-                future.set_result((message, fds))
-                return
+            self._answered(*self._requests.pop(number), message, fds)
+            return
         for fd in fds:
             os.close(fd)
         handle = self._handles.get(str(message.get("id")))
@@ -264,6 +279,21 @@ class NativeDriver:
             case "gone" if handle is not None:
                 handle.gone(str(message.get("reason")))
 
+    def _answered(self, future: asyncio.Future[None], received: Received, reply: Message, fds: list[int]) -> None:
+        error: SandboxError | None = None
+        if "refused" in reply:
+            error = SandboxError(f"the spawner refused: {reply['refused']}")
+        elif "error" in reply:
+            error = DriverUnavailable(f"the spawner could not: {reply['error']}")
+        else:
+            received(reply, fds)
+        if future.done():  # whoever asked was cancelled
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
     def _on_closed(self) -> None:
         self._connected.clear()
         self._fail_requests()
@@ -276,7 +306,7 @@ class NativeDriver:
 
     def _fail_requests(self) -> None:
         requests, self._requests = self._requests, {}
-        for future in requests.values():
+        for future, _ in requests.values():
             if not future.done():
                 future.set_exception(DriverUnavailable("the spawner ended"))
 
@@ -312,6 +342,10 @@ def _socket(fd: int) -> socket.socket:
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock
+
+
+def _no_descriptors(_: Message, fds: list[int]) -> None:
+    assert not fds
 
 
 def _ignore(_: object) -> None:

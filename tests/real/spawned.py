@@ -23,10 +23,11 @@ PYTHON = f"python3.{sys.version_info.minor}"  #: a runtime that is there whereve
 
 
 class Spawned:
-    """A spawner below `directory`, labelled `owner`, with a driver connected to it; `code` puts a package into its code store."""
+    """A spawner below `directory`, labelled `owner`, with a driver for it; `package` puts files into its code store."""
 
-    def __init__(self, directory: Path, owner: str) -> None:
+    def __init__(self, directory: Path, owner: str, max_sandboxes: int = 300) -> None:
         self.directory = directory
+        self.max_sandboxes = max_sandboxes
         self.owner = owner
         self.code_dir = directory / "code"
         self.driver = NativeDriver(str(directory / "spawner.sock"), str(self.code_dir))
@@ -53,7 +54,7 @@ class Spawned:
             "volume_dir": str(self.directory / "volumes"),
             "run_dir": str(self.directory / "run"),
             "uid_base": 1_900_000_000,
-            "max_sandboxes": 300,
+            "max_sandboxes": self.max_sandboxes,
         }
         status_r, status_w = os.pipe()
         try:
@@ -76,11 +77,17 @@ class Spawned:
         await self._process.wait()
         await asyncio.to_thread(sweep, self.owner)
 
+    async def end(self) -> int:
+        """As the supervisor ends it; its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        return await self._process.wait()
+
     async def close(self) -> None:
         await self.driver.close()
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-            await self._process.wait()
+        if self._process is not None:
+            await self.end()
         self._listener.close()
 
     def package(self, files: dict[str, str]) -> str:
@@ -120,8 +127,8 @@ class Spawned:
 
 
 @contextlib.asynccontextmanager
-async def spawned(directory: Path, owner: str) -> AsyncIterator[Spawned]:
-    spawner = Spawned(directory, owner)
+async def spawned(directory: Path, owner: str, max_sandboxes: int = 300) -> AsyncIterator[Spawned]:
+    spawner = Spawned(directory, owner, max_sandboxes)
     try:
         await spawner.start()
         await spawner.driver.start()

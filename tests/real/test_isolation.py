@@ -126,6 +126,13 @@ async def test_it_is_an_unprivileged_user_named_as_on_aws(host: Spawned) -> None
     assert status == dict.fromkeys(["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"], none) | {"NoNewPrivs": "1", "Seccomp": "2"}
 
 
+async def test_it_shares_no_session_with_anybody(host: Spawned) -> None:
+    """Signals to a process group, and SIGCONT within a session, would reach across pid namespaces."""
+    code = "import os\ndef handler(event, context):\n return [os.getsid(0), os.getpgrp(), os.getpid()]\n"
+    session, group, own = await inside(host, code)
+    assert session == group == own
+
+
 async def test_init_is_out_of_reach(host: Spawned) -> None:
     code = TRY + (
         "def handler(event, context):\n"
