@@ -50,12 +50,12 @@ class Wrk(NamedTuple):
     p99_ms: float
 
 
-def wrk(target: Target, *, connections: int, seconds: float) -> Wrk:
+def wrk(target: Target, *, connections: int, seconds: int) -> Wrk:
     """Load `target` and read what wrk prints. Raises click.ClickException where it is missing or any request failed."""
     program = shutil.which("wrk")
     if program is None:
         raise click.ClickException("wrk is not installed. Debian and Ubuntu: apt-get install wrk; macOS: brew install wrk.")
-    command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-H", f"Host: {target.host_header}"]
+    command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Host: {target.host_header}"]
     run = subprocess.run(
         [*command, f"http://{target.host}:{target.port}{target.path}"], capture_output=True, text=True, check=False
     )

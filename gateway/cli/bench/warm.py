@@ -31,12 +31,10 @@ THAWS: Final = 150
     "warm",
     epilog="\b\nExamples:\n  sudo lambent bench warm\n  sudo lambent bench warm --seconds 10 --json > warm.json\n",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.5), default=4.0, show_default=True, help="Length of each of the runs of wrk."
-)
+@click.option("--seconds", type=click.IntRange(min=1), default=4, show_default=True, help="Length of each of the runs of wrk.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--check", is_flag=True, help="Exit with 1 if a figure misses its bar.")
-def command(seconds: float, as_json: bool, check: bool) -> None:
+def command(seconds: int, as_json: bool, check: bool) -> None:
     """Measure warm invocations through a function URL.
 
     wrk loads an aiohttp hello world and an echo function in turn, at 16 connections and at one, three rounds each; the medians
