@@ -28,6 +28,7 @@ CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to
 LOG_FD = 1
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+WRAPPER_NOT_FOUND = 127  # as a shell ends, and recorded from AWS
 LAUNCH_FAILED = 253  # exit status of a child that could not exec; the reason went to init through the go socket
 
 # What /proc tells about the host, or lets root change; the function is not root, but one lock is no lock.
@@ -101,6 +102,11 @@ class Sandbox:
             lambent_bootstrap.main(api.detach())
         if message["python"] == "exec":
             command = [str(message["interpreter"]), "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
+            wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")  # AWS has none for provided runtimes
+            if wrapper:
+                if not os.path.exists(wrapper):
+                    os._exit(WRAPPER_NOT_FOUND)
+                command.insert(0, wrapper)
         else:
             found = [path for path in BOOTSTRAPS if os.path.exists(path)]
             if not found:
@@ -108,6 +114,8 @@ class Sandbox:
                 os._exit(LAUNCH_FAILED)
             command = found[:1]
             api.close()
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # an interpreter ignores them, and that would be inherited
+            signal.signal(number, signal.SIG_DFL)
         try:
             os.execve(command[0], command, environment)
         except OSError as error:

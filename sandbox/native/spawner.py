@@ -42,6 +42,7 @@ log = logging.getLogger("lambent.spawner")
 
 PIDS_MAX = 1024
 DEFAULT_TMP_MB = 512
+QUIET_S = 0.2
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -56,7 +57,7 @@ class Config:
     run_dir: str  #: for mount points; only root may write there
     uid_base: int  #: the inits' uid; sandboxes have those above it
     max_sandboxes: int
-    spare_volumes: int = 8
+    spare_volumes: int = 32
     resolv_conf: str = "# no network\n"
 
 
@@ -73,7 +74,8 @@ class Spawner:
         self._cgroups = Cgroups(config.owner)
         self._volumes = Volumes(Path(config.volume_dir))
         self._spares: list[int] = []
-        self._filling = 0
+        self._filler: asyncio.Task[None] | None = None
+        self._taken_at_s = 0.0  #: when the last volume was
         staging = Path(config.run_dir) / "root"
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._zygotes = Zygotes(staging, config.resolv_conf, self._cgroups, trees, self._inits)
@@ -286,21 +288,26 @@ class Spawner:
             volume = self._spares.pop()
         else:
             volume = await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB)
+        self._taken_at_s = self._loop.time()
         self._refill()
         return volume
 
     def _refill(self) -> None:
-        while len(self._spares) + self._filling < self._config.spare_volumes:
-            self._filling += 1
-            self._tasks.start(self._make_spare(), "spare volume")
+        if self._filler is None or self._filler.done():
+            self._filler = self._tasks.start(self._fill(), "spare volumes")
 
-    async def _make_spare(self) -> None:
-        try:
-            self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
-        except OSError as error:
-            log.error("no space for /tmp could be made: %s", error)
-        finally:
-            self._filling -= 1
+    async def _fill(self) -> None:
+        """One by one, and only when no sandbox was started for a while: in a burst the processors have better things to do."""
+        while len(self._spares) < self._config.spare_volumes and not self._closing:
+            rest_s = self._taken_at_s + QUIET_S - self._loop.time()
+            if rest_s > 0:
+                await asyncio.sleep(rest_s)
+                continue
+            try:
+                self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
+            except OSError as error:
+                log.error("no space for /tmp could be made: %s", error)
+                return
 
     async def close(self) -> None:
         """End the zygotes, so that what is under way fails, then every sandbox; then remove the cgroups."""

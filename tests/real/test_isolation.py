@@ -336,6 +336,11 @@ async def test_stdout_can_be_opened_again(host: Spawned) -> None:
         ({"calendar.py": "MINE = True\n"}, {}, [1, True]),
         ({}, {"PYTHONHASHSEED": "0"}, [0, False]),
         ({}, {"PLAIN": "x"}, [1, False]),
+        (
+            {"bin/bootstrap": '#!/bin/sh\nexport PYTHONHASHSEED=0\nexec "$@"\n'},
+            {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/bin/bootstrap"},
+            [0, False],
+        ),
     ],
 )
 async def test_what_was_read_or_imported_ahead_can_be_overridden(
