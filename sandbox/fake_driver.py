@@ -283,7 +283,7 @@ class FakeDriver:
         self.create_s = create_s
         self.tasks = Tasks(self._task_failed)
         self._ids = itertools.count(1)
-        self._handles: set[FakeHandle] = set()
+        self.handles: set[FakeHandle] = set()  #: those that were made and not stopped
 
     async def start(self) -> None:
         """Nothing to wait for."""
@@ -294,15 +294,15 @@ class FakeDriver:
     async def create(self, key: StemKey) -> FakeHandle:
         await asyncio.sleep(self.create_s)
         handle = FakeHandle(self, f"fake-{next(self._ids)}")
-        self._handles.add(handle)
+        self.handles.add(handle)
         return handle
 
     async def close(self) -> None:
-        while self._handles:
-            await next(iter(self._handles)).stop()
+        while self.handles:
+            await next(iter(self.handles)).stop()
 
     def forget(self, handle: FakeHandle) -> None:
-        self._handles.discard(handle)
+        self.handles.discard(handle)
 
     def _task_failed(self, error: BaseException) -> None:
         context = {"message": "A fake sandbox failed", "exception": error}

@@ -9,6 +9,7 @@ here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sys
@@ -49,7 +50,8 @@ class LogPipe:
     def close(self) -> None:
         """Stop reading; idempotent. What is in the pipe is handed over first."""
         if self._open:
-            self.drain()
+            with contextlib.suppress(OSError):  # the driver was closed before its sandboxes, and took its descriptors along
+                self.drain()
             self._open = False
             self._loop.remove_reader(self._fd)
 

@@ -66,7 +66,6 @@ NEXT: Final[dict[State, dict[Event, State]]] = {
         Event.RESPONSE: State.RESPONSE,
         Event.ERROR: State.ERROR,
         Event.NEXT: State.READY,
-        Event.ANSWERED: State.SENT,
         Event.DISMISSED: State.DISMISSED,
     },
     State.SENT: {Event.NEXT: State.READY, Event.DISMISSED: State.DISMISSED},
@@ -123,7 +122,7 @@ class Session:
         self._move(what)
 
     def answer_ends(self) -> None:
-        """All of the answer is there, or more of it than is allowed, or the rest of a torn one is not waited for any longer."""
+        """All of the answer is there, or more of it than is allowed."""
         self._move(Event.ANSWERED)
 
     def answer_torn(self) -> None:

@@ -72,7 +72,7 @@ class RuntimeAndPool(RuleBasedStateMachine):
         if self.late or self.answered:
             assert not self.call(Event.RESPONSE, data.draw(st.sampled_from(self.late + self.answered)))
 
-    @precondition(lambda self: self.session.state in (State.RESPONSE, State.ERROR, State.TORN))
+    @precondition(lambda self: self.session.state in (State.RESPONSE, State.ERROR))
     @rule()
     def answer_ends(self) -> None:
         self.session.answer_ends()

@@ -703,7 +703,7 @@ async def test_stop_twice_at_once_and_cancelled() -> None:
             assert first.cancelled()
             await asyncio.gather(made.sandbox.stop(), made.sandbox.stop())
         assert made.sandbox.state is State.DEAD
-        assert not made.driver._handles
+        assert not made.driver.handles
 
 
 async def test_what_is_left_in_the_pipe_is_logged_at_the_stop() -> None:
@@ -757,7 +757,7 @@ async def test_open_that_fails_stops_the_handle() -> None:
     handle.listener.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         await Sandbox.open(handle, KEY, clock=LoopClock())
-    assert not driver._handles
+    assert not driver.handles
 
 
 async def test_misuse_is_said_and_changes_nothing() -> None:

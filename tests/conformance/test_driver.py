@@ -1,0 +1,420 @@
+"""The contract of `sandbox.driver`, clause by clause, for every driver, the fake included.
+
+Functions are run through `Sandbox`, as everywhere; what a clause says of the handle is asked of the handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import signal
+import termios
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.driver import ExitStatus, Handle
+from sandbox.environment import compose
+from sandbox.errors import SandboxError, SandboxGone
+from sandbox.outcome import Outcome, Status
+from tests.conformance import places
+from tests.conformance.places import KEY, Place
+from tests.sandboxes import User, work
+
+QUIET_S = 0.1  #: what has not moved for that long stands still; real processes live in real time
+ENTERED = {"fake": places.fake, "plain": places.plain, "native": places.native}
+REAL = [pytest.param(name, marks=[pytest.mark.slow]) for name in ("plain",)] + [
+    pytest.param("native", marks=[pytest.mark.real, pytest.mark.slow])
+]
+
+
+@pytest.fixture(params=["fake", *REAL])
+async def place(request: pytest.FixtureRequest, tmp_path: Path, owner: str) -> AsyncIterator[Place]:
+    """A started driver. When the test is over and the driver closed, nothing of any sandbox is left (clause 8)."""
+    async with ENTERED[request.param](tmp_path, owner) as found:
+        support = found.driver.support(KEY)
+        if not support.available:
+            pytest.skip(support.detail)
+        yield found
+    assert found.left() == []
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def do(user: User, what: str, timeout_s: float = 10, **more: Any) -> Outcome:
+    return await user.run(json.dumps({"do": what, **more}).encode(), timeout_s)
+
+
+async def ask(user: User, what: str, **more: Any) -> Any:
+    outcome = await do(user, what, **more)
+    assert outcome.status is Status.SUCCESS, outcome
+    return json.loads(outcome.payload)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+
+
+async def stands_still(user: User) -> bool:
+    """Whether the function writes no more, once what was on its way has come."""
+    await asyncio.sleep(QUIET_S / 4)
+    before = len(user.log)
+    await asyncio.sleep(QUIET_S)
+    return len(user.log) == before
+
+
+def in_pipe(handle: Handle) -> int:
+    count = bytearray(4)
+    fcntl.ioctl(handle.log_fd, termios.FIONREAD, count, True)
+    return int.from_bytes(count, "little")
+
+
+def _has(handle: Handle, size: int) -> bool:
+    return in_pipe(handle) >= size
+
+
+async def running(place: Place) -> Handle:
+    """A handle without a `Sandbox`, whose runtime has begun its Init."""
+    handle = await place.driver.create(KEY)
+    await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+    await until(lambda: in_pipe(handle) >= len(b"init\n"))
+    return handle
+
+
+# 1. create
+
+
+async def test_a_stem_is_alive_and_knows_its_addresses(place: Place) -> None:
+    handle = await place.driver.create(KEY)
+    assert handle.id
+    assert ":" in handle.runtime_api
+    assert handle.memory_bytes() >= 0
+    await handle.stop()
+
+
+async def test_many_at_once_are_different(place: Place) -> None:
+    handles = await asyncio.gather(*(place.driver.create(KEY) for _ in range(6)))
+    assert len({handle.id for handle in handles}) == 6
+    await asyncio.gather(*(handle.stop() for handle in handles))
+    assert place.left() == []
+
+
+async def test_cancelled_create_leaves_nothing(place: Place) -> None:
+    for steps in range(4):
+        creating = asyncio.get_running_loop().create_task(place.driver.create(KEY))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        creating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await creating).stop()
+    await until(lambda: place.left() == [])
+
+
+async def test_stop_while_others_are_created(place: Place) -> None:
+    first = await place.driver.create(KEY)
+    second, _, third = await asyncio.gather(place.driver.create(KEY), first.stop(), place.driver.create(KEY))
+    await asyncio.gather(second.stop(), third.stop())
+
+
+# 2. sockets and descriptors
+
+
+async def test_listener_and_log_are_ready_and_do_not_block(place: Place) -> None:
+    handle = await place.driver.create(KEY)
+    assert handle.listener.getblocking() is False
+    with pytest.raises(BlockingIOError):
+        handle.listener.accept()
+    assert os.get_blocking(handle.log_fd) is False
+    await handle.stop()
+
+
+async def test_stop_closes_them(place: Place) -> None:
+    async with place.sandbox() as (handle, _):
+        listener, connection, log_fd = handle.listener, handle.connection, handle.log_fd
+        log = os.readlink(f"/proc/self/fd/{log_fd}")
+    assert listener.fileno() == -1
+    assert connection is None or connection.fileno() == -1
+    with contextlib.suppress(FileNotFoundError):
+        assert os.readlink(f"/proc/self/fd/{log_fd}") != log
+
+
+# 3. specialise
+
+
+async def test_function_runs(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        assert await ask(user, "echo", text="é") == {"do": "echo", "text": "é"}
+        assert await ask(user, "calls") == 2
+        assert user.log.startswith(b"init\n")
+
+
+async def test_what_comes_of_specialise_is_seen_on_the_runtime_api(place: Place) -> None:
+    handle = await place.driver.create(KEY)
+    exits: list[ExitStatus] = []
+    handle.on_exit = exits.append
+    await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+    await until(lambda: in_pipe(handle) >= len(b"init\n"))
+    assert exits == []
+    await handle.stop()
+
+
+# 4. exits, and going as a whole
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "message"),
+    [
+        ({"do": "exit", "code": 3}, ExitStatus(code=3), "exit status 3"),
+        ({"do": "exit", "code": 0}, ExitStatus(code=0), "exited without providing a reason"),
+        ({"do": "kill", "signal": signal.SIGKILL.value}, ExitStatus(signal=9), "signal: killed"),
+        ({"do": "kill", "signal": signal.SIGTERM.value}, ExitStatus(signal=15), "signal: terminated"),
+        ({"do": "kill", "signal": signal.SIGSEGV.value}, ExitStatus(signal=11), "signal: segmentation fault"),
+    ],
+)
+async def test_exit_is_told_once_with_its_status(place: Place, what: dict[str, Any], status: ExitStatus, message: str) -> None:
+    async with place.sandbox() as (handle, user):
+        exits: list[ExitStatus] = []
+        tell = handle.on_exit
+
+        def told(status: ExitStatus) -> None:
+            exits.append(status)
+            tell(status)
+
+        handle.on_exit = told
+        outcome = await user.run(json.dumps(what).encode(), 10)
+        assert outcome.status is Status.FAILURE
+        assert message in json.loads(outcome.payload)["errorMessage"]
+        assert await ask(user, "calls") == 1, "it began again"
+        assert exits == [status]
+
+
+async def test_what_was_written_is_readable_before_the_exit_is_told(place: Place) -> None:
+    async with place.sandbox() as (handle, user):
+        there: list[int] = []
+        tell = handle.on_exit
+
+        def told(status: ExitStatus) -> None:
+            there.append(in_pipe(handle) + user.log.count(b"last words\n"))
+            tell(status)
+
+        handle.on_exit = told
+        await do(user, "exit", code=1)
+        assert there != [0]
+        assert user.log.count(b"last words\n") == 1
+
+
+async def test_going_as_a_whole_is_told_once(place: Place) -> None:
+    async with place.sandbox() as (handle, user):
+        outcome = user.begin(work(b'{"do": "hang"}'))
+        await asyncio.sleep(0)
+        place.break_one(handle)
+        assert (await outcome).status is Status.FAILURE
+        await until(lambda: user.news[-1].startswith("gone: "))
+        assert user.news[0] == "settled"
+        assert len(user.news) == 2
+        with pytest.raises(SandboxError):
+            await handle.reset()
+        handle.freeze()
+        handle.thaw()
+
+
+async def test_nothing_is_told_once_stop_was_called(place: Place) -> None:
+    handle = await running(place)
+    told: list[object] = []
+    handle.on_exit = handle.on_gone = told.append
+    await handle.stop()
+    assert told == []
+
+
+# 5. freeze and thaw
+
+
+async def test_frozen_does_not_move_and_thawed_does(place: Place) -> None:
+    async with place.sandbox() as (handle, user):
+        await ask(user, "tick" if place.freezes_all else "echo")
+        handle.freeze()
+        handle.freeze()
+        assert await stands_still(user)
+        handle.thaw()
+        handle.thaw()
+        if place.freezes_all:
+            before = len(user.log)
+            await until(lambda: len(user.log) > before)
+        assert await ask(user, "echo") == {"do": "echo"}
+
+
+async def test_frozen_sandbox_takes_work(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        for number in range(3):
+            user.sandbox.freeze()
+            assert await ask(user, "echo", n=number) == {"do": "echo", "n": number}
+
+
+async def test_large_event_to_a_frozen_sandbox(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        user.sandbox.freeze()
+        text = "x" * 5_000_000
+        assert (await ask(user, "echo", text=text))["text"] == text
+
+
+# 6. reset
+
+
+async def test_reset_keeps_tmp_and_nothing_else(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        await ask(user, "write", text="kept")
+        assert await ask(user, "calls") == 2
+        outcome = await do(user, "hang", timeout_s=0.2)
+        assert outcome.status is Status.TIMEOUT
+        assert await ask(user, "read") == "kept"
+        assert await ask(user, "calls") == 2
+        assert user.log.count(b"init\n") == 2
+
+
+async def test_reset_kills_children_too(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        await ask(user, "tick")
+        await until(lambda: b"tick" in user.log)
+        assert (await do(user, "hang", timeout_s=0.2)).status is Status.TIMEOUT
+        assert await stands_still(user)
+        assert await ask(user, "calls") == 1
+
+
+async def test_exits_that_reset_causes_are_not_told(place: Place) -> None:
+    handle = await running(place)
+    exits: list[ExitStatus] = []
+    handle.on_exit = exits.append
+    for begun in (b"init\n" * 2, b"init\n" * 3):
+        await handle.reset()
+        await handle.reset()  # there is nothing to kill any more
+        await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+        await until(functools.partial(_has, handle, len(begun)))
+    assert exits == []
+    await handle.stop()
+
+
+async def test_reset_of_what_is_frozen(place: Place) -> None:
+    handle = await running(place)
+    handle.freeze()
+    async with asyncio.timeout(5):
+        await handle.reset()
+    await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+    await until(lambda: in_pipe(handle) >= 2 * len(b"init\n"))
+    await handle.stop()
+
+
+# 7. stop
+
+
+@pytest.mark.parametrize("state", ["stem", "running", "frozen", "reset"])
+async def test_stop_in_every_state_twice_and_at_once(place: Place, state: str) -> None:
+    handle = await (place.driver.create(KEY) if state == "stem" else running(place))
+    if state == "frozen":
+        handle.freeze()
+    if state == "reset":
+        await handle.reset()
+    async with asyncio.timeout(5):
+        await asyncio.gather(handle.stop(), handle.stop())
+        await handle.stop()
+    assert place.left() == []
+
+
+async def test_stop_while_it_is_specialised(place: Place) -> None:
+    handle = await place.driver.create(KEY)
+    specialising = asyncio.get_running_loop().create_task(handle.specialise(place.spec, compose(place.spec, handle.runtime_api)))
+    await asyncio.sleep(0)
+    await handle.stop()
+    with contextlib.suppress(SandboxError):
+        await specialising
+    assert place.left() == []
+
+
+async def test_stop_while_it_is_reset(place: Place) -> None:
+    handle = await running(place)
+    resetting = asyncio.get_running_loop().create_task(handle.reset())
+    await asyncio.sleep(0)
+    await handle.stop()
+    with contextlib.suppress(SandboxError):
+        await resetting
+    assert place.left() == []
+
+
+async def test_cancelled_stop_stops(place: Place) -> None:
+    handle = await place.driver.create(KEY)
+    stopping = asyncio.get_running_loop().create_task(handle.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await stopping
+    await until(lambda: place.left() == [])
+    await handle.stop()
+
+
+async def test_nothing_runs_after_the_stop(place: Place) -> None:
+    async with place.sandbox() as (_, user):
+        await ask(user, "tick")
+        await until(lambda: b"tick" in user.log)
+    assert place.left() == []
+
+
+async def test_after_its_end_calls_do_no_harm(place: Place) -> None:
+    async with place.sandbox() as (handle, _):
+        pass
+    with pytest.raises(SandboxGone):
+        await handle.specialise(place.spec, {})
+    with pytest.raises(SandboxGone):
+        await handle.reset()
+    handle.freeze()
+    handle.thaw()
+    assert handle.memory_bytes() >= 0
+    assert handle.memory_peak_bytes() >= 0
+    await handle.stop()
+
+
+# 8. close
+
+
+async def test_close_stops_whatever_there_is(place: Place) -> None:
+    stem = await place.driver.create(KEY)
+    busy, frozen = await running(place), await running(place)
+    frozen.freeze()
+    async with asyncio.timeout(5):
+        await place.driver.close()
+    assert place.left() == []
+    for handle in (stem, busy, frozen):
+        with pytest.raises(SandboxGone):
+            await handle.reset()
+        await handle.stop()
+
+
+# Memory, where it is real.
+
+
+async def test_memory_is_told(place: Place) -> None:
+    async with place.sandbox() as (handle, user):
+        outcome = await do(user, "echo")
+        assert outcome.max_memory_bytes >= handle.memory_bytes() // 2 > 0
+
+
+async def test_more_memory_than_it_may_have_is_killed(place: Place) -> None:
+    async with place.sandbox() as (handle, user):
+        statuses: list[ExitStatus] = []
+        tell = handle.on_exit
+
+        def told(status: ExitStatus) -> None:
+            statuses.append(status)
+            tell(status)
+
+        handle.on_exit = told
+        outcome = await do(user, "eat", bytes=400 << 20)
+        assert "signal: killed" in json.loads(outcome.payload)["errorMessage"]
+        assert [status.oom for status in statuses] == [True]
+        assert await ask(user, "calls") == 1
