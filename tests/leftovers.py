@@ -3,6 +3,9 @@
 A *label* is the owner of a Lambent's sandboxes (`gateway.up.owner_of` of its data directory, or whatever a test gave a spawner);
 a *directory* is its data directory. Everything that has a name bears one of the two. What has none (network namespaces, loop
 devices without a file) is counted before and after.
+
+The dead are not counted: once their parent has ended as well they are the host's to reap. Who looks for a parent that forgets its
+children looks while it is there (`tests.processes.children`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,11 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
-    """Processes, cgroups, mounts, loop devices, sockets, files that bear one of the labels or lie in one of the directories."""
+    """Processes, cgroups, mounts, loop devices, sockets, files that bear one of the labels or lie in one of the directories.
+
+    What a data directory keeps is none of it, but for the images of disks.
+    """
+    directories = tuple(directories)
     labels = tuple(labels)
     marks = (*labels, *(str(directory) for directory in directories))
     if not marks:
@@ -25,13 +32,17 @@ def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
     def ours(text: str) -> bool:
         return any(mark in text for mark in marks)
 
-    found = [f"process {pid}: {_command(pid)}" for pid in _pids() if ours(_read(f"/proc/{pid}/cgroup"))]
-    found += [f"process {pid}: {_command(pid)}" for pid in _pids() if pid != os.getpid() and ours(_read(f"/proc/{pid}/cmdline"))]
+    found = [
+        f"process {pid}: {_command(pid)}"
+        for pid in _pids()
+        if (ours(_read(f"/proc/{pid}/cgroup")) or (pid != os.getpid() and ours(_read(f"/proc/{pid}/cmdline")))) and not _dead(pid)
+    ]
     found += [f"cgroup {path}" for path in _cgroups() if any(label in path for label in labels)]
     found += [f"mount {line}" for line in _read("/proc/self/mountinfo").splitlines() if ours(line)]
     found += [f"loop device {name}: {file}" for name, file in loops() if ours(file)]
     found += [f"socket {line.split()[-1]}" for line in _read("/proc/net/unix").splitlines() if ours(line)]
     found += [f"directory {path}" for label in labels for path in Path("/run/lambent").glob(f"{label}*")]
+    found += [f"file {path}" for directory in directories for path in (directory / "volumes").glob("*")]
     return found
 
 
@@ -81,6 +92,16 @@ def descendants(pid: int) -> set[int]:
 
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _dead(pid: int) -> bool:
+    """Whether all its threads have ended."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    states = (_read(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[:1] for thread in threads)
+    return all(state in ([], ["Z"], ["X"]) for state in states)
 
 
 def _cgroups() -> Iterator[str]:
