@@ -127,8 +127,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             local=functools.partial(_local, status),
         )
         opened.push_async_callback(edge.close)
-        # What is here now stays to the end. A full collection would look at all of it, 55,000 objects, mostly botocore's model: 35 ms
-        # in which nobody is answered.
+        # What is here now stays to the end. A full collection would look at all of it (55,000 objects, mostly botocore's model)
+        # and take 35 ms, in which nobody is answered.
         gc.collect()
         gc.freeze()
         await edge.start(sock=listener)
