@@ -98,7 +98,7 @@ def left_over(instance: Instance, not_ours: set[str]) -> list[str]:
 
 def descriptors_besides(instance: Instance) -> int:
     """How many descriptors the gateway has that are not a sandbox's."""
-    sandboxes = sum(instance.status()["sandboxes"].values())
+    sandboxes: int = sum(instance.status()["sandboxes"].values())
     return descriptors(Family(instance.process.pid).gateway) - sandboxes * DESCRIPTORS_OF_A_SANDBOX
 
 

@@ -13,13 +13,12 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.bench.instance import Instance
-from gateway.up import owner_of
 from tests import conftest, leftovers
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -32,23 +31,6 @@ def handler(event, context):
     time.sleep(event.get("sleep_s", 0))
     return "done"
 """
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
-    """Starts Lambents on one data directory, one after the other; nothing of them may be left."""
-    data_dir = tmp_path / "data"
-    running: list[Instance] = []
-
-    def start(**settings: object) -> Instance:
-        running.append(Instance(data_dir, settings))
-        return running[-1]
-
-    yield start
-    for instance in running:
-        instance.close()
-    found = leftovers.labelled([owner_of(data_dir)], [data_dir])
-    assert not found, f"left behind: {found}"
 
 
 def create(instance: Instance) -> None:

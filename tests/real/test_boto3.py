@@ -1,0 +1,547 @@
+"""The life of functions with nothing but boto3 and HTTP, on real sandboxes, as on AWS.
+
+What is compared with AWS was recorded there in November 2025: states, environment, context, log lines, answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from gateway.cli.bench.instance import Instance
+from tests.conftest import client_for
+from tests.real.product import PYTHON, ROLE, Product, package
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+ACCOUNT, REGION = "000000000000", "us-east-1"
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
+
+
+@pytest.fixture
+def closed_at_end() -> Iterator[Callable[[Any], Any]]:
+    """Gives back what it is given, and closes it when the test is over."""
+    with contextlib.ExitStack() as stack:
+
+        def close(opened: Any) -> Any:
+            stack.callback(opened.close)
+            return opened
+
+        yield close
+
+
+def says(what: object) -> str:
+    return f"def handler(event, context):\n    return {what!r}\n"
+
+
+def test_from_create_to_delete(product: Product) -> None:
+    """With the waiters as they are."""
+    aws, name = product.client, "life"
+    product.made.append(name)
+    with pytest.raises(aws.exceptions.ResourceNotFoundException, match=re.escape(f"Function not found: {ARN}{name}")):
+        product.invoke(name)
+    code = package({"app.py": says("first")})
+    created = aws.create_function(
+        FunctionName=name, Runtime=PYTHON, Role=ROLE, Handler="app.handler", Code={"ZipFile": code}, Tags={"team": "blue"}
+    )
+    assert created["ResponseMetadata"]["HTTPStatusCode"] == 201
+    assert (created["FunctionArn"], created["Version"], created["CodeSize"]) == (ARN + name, "$LATEST", len(code))
+    for waiter in ("function_exists", "function_active", "function_active_v2"):
+        aws.get_waiter(waiter).wait(FunctionName=name)
+    assert product.invoke(name).value == "first"
+
+    got = aws.get_function(FunctionName=name)
+    assert (got["Configuration"]["State"], got["Configuration"]["LastUpdateStatus"]) == ("Active", "Successful")
+    assert (got["Tags"], got["Code"]["RepositoryType"]) == ({"team": "blue"}, "S3")
+    assert name in [found["FunctionName"] for found in aws.list_functions()["Functions"]]
+    assert fetch(product, urllib.parse.urlsplit(got["Code"]["Location"])._replace(scheme="", netloc="").geturl())[2] == code
+
+    aws.update_function_configuration(FunctionName=name, Environment={"Variables": {"COLOUR": "blue"}}, Timeout=5, MemorySize=256)
+    aws.get_waiter("function_updated").wait(FunctionName=name)
+    aws.update_function_code(
+        FunctionName=name, ZipFile=package({"app.py": "import os\ndef handler(e, c): return os.environ['COLOUR']"})
+    )
+    aws.get_waiter("function_updated_v2").wait(FunctionName=name)
+    assert product.invoke(name).value == "blue"
+    aws.publish_version(FunctionName=name)
+    aws.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1")
+    assert product.invoke(name, Qualifier="1").value == "blue"
+
+    aws.delete_function(FunctionName=name)
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        product.invoke(name)
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.get_function(FunctionName=name)
+    aws.create_function(
+        FunctionName=name,
+        Runtime=PYTHON,
+        Role=ROLE,
+        Handler="app.handler",
+        Code={"ZipFile": package({"app.py": says("second life")})},
+    )
+    aws.get_waiter("function_active_v2").wait(FunctionName=name)
+    assert product.invoke(name).value == "second life"
+    assert "Tags" not in aws.get_function(FunctionName=name)
+    assert [version["Version"] for version in aws.list_versions_by_function(FunctionName=name)["Versions"]] == ["$LATEST"]
+
+
+def test_update_is_live_when_it_was_acknowledged(product: Product) -> None:
+    """No invocation that begins afterwards runs the old code, warm sandboxes or not; none is lost on the way."""
+    name = product.deploy(says(0))
+    errors: list[object] = []
+    latest = [0]
+    over = threading.Event()
+
+    def caller() -> None:
+        client: Any = client_for(product.instance.endpoint)
+        while not over.is_set():
+            least = latest[0]
+            answer = client.invoke(FunctionName=name, Payload=b"{}")
+            value = json.loads(answer["Payload"].read())
+            if "FunctionError" in answer or value < least:
+                errors.append((value, least))
+        client.close()
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for number in range(1, 8):
+        product.client.update_function_code(FunctionName=name, ZipFile=package({"app.py": says(number)}))
+        latest[0] = number
+        assert product.invoke(name).value == number
+    over.set()
+    for thread in callers:
+        thread.join()
+    assert not errors
+
+
+def test_versions_never_change(product: Product) -> None:
+    aws = product.client
+    name = product.deploy(
+        "import os\ndef handler(e, c): return ['one', os.environ['STAGE'], c.function_version]",
+        Environment={"Variables": {"STAGE": "a"}},
+    )
+    assert aws.publish_version(FunctionName=name)["Version"] == "1"
+    assert aws.publish_version(FunctionName=name)["Version"] == "1", "nothing has changed"
+    aws.update_function_code(
+        FunctionName=name,
+        ZipFile=package({"app.py": "import os\ndef handler(e, c): return ['two', os.environ['STAGE'], c.function_version]"}),
+    )
+    product.updated(name)
+    aws.update_function_configuration(FunctionName=name, Environment={"Variables": {"STAGE": "b"}})
+    product.updated(name)
+    assert aws.publish_version(FunctionName=name)["Version"] == "2"
+    for qualifier, expected in (("1", ["one", "a", "1"]), ("2", ["two", "b", "2"]), ("$LATEST", ["two", "b", "$LATEST"])):
+        answer = product.invoke(name, Qualifier=qualifier)
+        assert (answer.value, answer.version) == (expected, qualifier)
+        assert f"START RequestId: {answer.request_id} Version: {qualifier}\n" in answer.log
+    assert [version["Version"] for version in aws.list_versions_by_function(FunctionName=name)["Versions"]] == [
+        "$LATEST",
+        "1",
+        "2",
+    ]
+    aws.delete_function(FunctionName=name, Qualifier="1")
+    with pytest.raises(aws.exceptions.ResourceNotFoundException, match=re.escape(f"{ARN}{name}:1")):
+        product.invoke(name, Qualifier="1")
+    assert product.invoke(name, Qualifier="2").value == ["two", "b", "2"]
+
+
+def test_aliases(product: Product) -> None:
+    aws = product.client
+    name = product.deploy("def handler(e, c): return [1, c.function_version, c.invoked_function_arn]")
+    aws.publish_version(FunctionName=name)
+    aws.update_function_code(
+        FunctionName=name,
+        ZipFile=package({"app.py": "def handler(e, c): return [2, c.function_version, c.invoked_function_arn]"}),
+    )
+    product.updated(name)
+    aws.publish_version(FunctionName=name)
+
+    assert aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")["AliasArn"] == f"{ARN}{name}:live"
+    answer = product.invoke(name, Qualifier="live")
+    assert (answer.value, answer.version) == ([1, "1", f"{ARN}{name}:live"], "1")
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+    assert product.invoke(name, Qualifier="live").version == "2"
+    assert aws.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == "2"
+    assert [alias["Name"] for alias in aws.list_aliases(FunctionName=name)["Aliases"]] == ["live"]
+
+    aws.update_alias(FunctionName=name, Name="live", RoutingConfig={"AdditionalVersionWeights": {"1": 0.5}})
+    answers = [product.invoke(name, Qualifier="live") for _ in range(60)]
+    versions = [answer.version for answer in answers]
+    assert 10 < versions.count("1") < 50, "the odds against it are a million to one"
+    for answer in answers:
+        assert answer.value == [int(answer.version), answer.version, f"{ARN}{name}:live"]
+        assert f" Version: {answer.version}\n" in answer.log
+    aws.update_alias(FunctionName=name, Name="live", RoutingConfig={"AdditionalVersionWeights": {}})
+    assert {product.invoke(name, Qualifier="live").version for _ in range(10)} == {"2"}
+
+    aws.delete_alias(FunctionName=name, Name="live")
+    with pytest.raises(aws.exceptions.ResourceNotFoundException, match=re.escape(f"{ARN}{name}:live")):
+        product.invoke(name, Qualifier="live")
+
+
+def test_names_and_qualifiers(product: Product) -> None:
+    name = product.deploy("def handler(e, c): return [c.function_version, c.invoked_function_arn]")
+    product.client.publish_version(FunctionName=name)
+    product.client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    for before in ("", "function:", f"{ACCOUNT}:function:", ARN):
+        written = before + name if before != "function:" else name
+        assert product.invoke(written).value == ["$LATEST", ARN + name]
+        assert product.invoke(f"{written}:1").value == ["1", f"{ARN}{name}:1"]
+        assert product.invoke(written, Qualifier="live").value == ["1", f"{ARN}{name}:live"]
+    with pytest.raises(ClientError, match="The derived qualifier from the function name does not match the specified"):
+        product.invoke(f"{name}:live", Qualifier="1")
+
+
+def test_ways_to_invoke(product: Product) -> None:
+    aws = product.client
+    name = product.deploy(
+        "runs = 0\ndef handler(e, c):\n    global runs\n    runs += 1\n    print('run', runs)\n    return [e, runs]"
+    )
+    dry = aws.invoke(FunctionName=name, InvocationType="DryRun")
+    assert (dry["StatusCode"], dry["Payload"].read()) == (204, b"")
+    plain = aws.invoke(FunctionName=name)
+    assert (plain["StatusCode"], json.loads(plain["Payload"].read()), "LogResult" in plain) == (200, [{}, 1], False)
+    tail = aws.invoke(FunctionName=name, LogType="Tail", Payload=b"[true, null]")
+    assert json.loads(tail["Payload"].read()) == [[True, None], 2]
+    assert "\nrun 2\n" in base64.b64decode(tail["LogResult"]).decode()
+    with pytest.raises(ClientError) as caught:
+        aws.invoke(FunctionName=name, Payload=b"{")
+    assert caught.value.response["Error"]["Code"] == "InvalidRequestContentException"
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.invoke(FunctionName="not-" + name, InvocationType="DryRun")
+
+
+def test_log_of_an_invocation(product: Product) -> None:
+    """As AWS writes it; Init Duration in the first one's report only."""
+    name = product.deploy("def handler(e, c):\n    print('one\\ntwo')\n    print('ä' + 'x' * e)", MemorySize=256)
+    first, second = product.invoke(name, 0), product.invoke(name, 5000)
+    report = (
+        r"REPORT RequestId: {id}\tDuration: (\d+\.\d\d) ms\tBilled Duration: (\d+) ms\t"
+        r"Memory Size: 256 MB\tMax Memory Used: (\d+) MB\t{init}\n"
+    )
+    lines = r"START RequestId: {id} Version: \$LATEST\none\ntwo\nä\nEND RequestId: {id}\n" + report
+    found = re.fullmatch(lines.format(id=first.request_id, init=r"Init Duration: (\d+\.\d\d) ms\t"), first.log)
+    assert found, first.log
+    duration_ms, billed_ms, used_mb, init_ms = map(float, found.groups())
+    assert duration_ms + init_ms <= billed_ms < duration_ms + init_ms + 2
+    assert 0 < used_mb < 256
+    assert len(second.log) == 4096
+    end = r"^x+\nEND RequestId: {id}\n" + report.format(id="{id}", init="")
+    assert re.search(f"{end}$".format(id=second.request_id), second.log), second.log[-500:]
+    assert product.log(name)[:4] == [f"START RequestId: {first.request_id} Version: $LATEST", "one", "two", "ä"]
+
+
+INTROSPECTION = """
+import os, time
+at_init = dict(os.environ)
+def handler(event, context):
+    fields = ("aws_request_id", "function_name", "function_version", "invoked_function_arn", "log_group_name", "log_stream_name",
+              "memory_limit_in_mb", "tenant_id")
+    return {
+        "environment": dict(os.environ),
+        "at_init": at_init,
+        "context": {field: getattr(context, field) for field in fields},
+        "identity": [context.identity.cognito_identity_id, context.identity.cognito_identity_pool_id],
+        "client_context": context.client_context and [context.client_context.custom, context.client_context.client.app_title],
+        "remaining_ms": context.get_remaining_time_in_millis(),
+        "directory": os.getcwd(),
+        "user": [os.getuid() > 0, os.getgid() > 0],
+        "writable": [path for path in ("/tmp", "/var/task", "/opt", "/") if os.access(path, os.W_OK)],
+        "zone": time.tzname[0],
+    }
+"""
+
+
+def test_environment_and_context(product: Product) -> None:
+    name = product.deploy(INTROSPECTION, Timeout=20, Environment={"Variables": {"MINE": "ä b=c", "PATH": "/var/task/bin"}})
+    custom = {"custom": {"a": "b"}, "client": {"app_title": "title"}, "env": {}}
+    answer = product.invoke(name, {}, ClientContext=base64.b64encode(json.dumps(custom).encode()).decode())
+    told = answer.value
+    environment = told["environment"]
+    stream = environment["AWS_LAMBDA_LOG_STREAM_NAME"]
+    assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", stream)
+    assert re.fullmatch(
+        r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01](;Lineage=\S+)?", environment.pop("_X_AMZN_TRACE_ID")
+    )
+    assert re.fullmatch("ASIA[A-Z2-7]{16}", environment.pop("AWS_ACCESS_KEY_ID"))
+    assert all(environment.pop(secret) for secret in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
+    xray = environment.pop("_AWS_XRAY_DAEMON_ADDRESS")
+    assert environment == {
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{PYTHON}",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+        "AWS_REGION": REGION,
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": f"{xray}:2000",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LANG": "en_US.UTF-8",
+        "LC_CTYPE": "C.UTF-8",
+        "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        "MINE": "ä b=c",
+        "PATH": "/var/task/bin",
+        "PWD": "/var/task",
+        "PYTHONPATH": "/var/runtime",
+        "SHLVL": "0",
+        "TZ": ":UTC",
+        "_AWS_XRAY_DAEMON_PORT": "2000",
+        "_HANDLER": "app.handler",
+    }
+    assert told["at_init"]["AWS_LAMBDA_LOG_STREAM_NAME"] == stream
+    assert told["context"] == {
+        "aws_request_id": answer.request_id,
+        "function_name": name,
+        "function_version": "$LATEST",
+        "invoked_function_arn": ARN + name,
+        "log_group_name": f"/aws/lambda/{name}",
+        "log_stream_name": stream,
+        "memory_limit_in_mb": "128",
+        "tenant_id": None,
+    }
+    assert (told["identity"], told["client_context"]) == ([None, None], [{"a": "b"}, "title"])
+    assert 15_000 < told["remaining_ms"] <= 20_000
+    assert (told["directory"], told["user"], told["writable"], told["zone"]) == ("/var/task", [True, True], ["/tmp"], "UTC")
+
+
+def test_a_sandbox_is_used_again_and_a_timeout_begins_it_anew(product: Product) -> None:
+    """Recorded: after a time-out /tmp is as it was, and the function's own state is gone."""
+    name = product.deploy(
+        "import time\nnumber = 0\n"
+        "def handler(e, c):\n"
+        "    global number\n"
+        "    if e == 'set': number = 42; open('/tmp/file', 'w').write('some-content')\n"
+        "    if e == 'sleep': time.sleep(60)\n"
+        "    return [number, open('/tmp/file').read()]",
+        Timeout=1,
+    )
+    assert product.invoke(name, "set").value == [42, "some-content"]
+    assert product.invoke(name).value == [42, "some-content"]
+    assert product.invoke(name, "sleep").value["errorType"] == "Sandbox.Timedout"
+    assert product.invoke(name).value == [0, "some-content"]
+
+
+def test_tags(product: Product) -> None:
+    aws = product.client
+    name = product.deploy(says("x"), Tags={"a": "1"})
+    aws.tag_resource(Resource=ARN + name, Tags={"b": "2", "c": "ä"})
+    aws.untag_resource(Resource=ARN + name, TagKeys=["a", "none"])
+    assert aws.list_tags(Resource=ARN + name)["Tags"] == {"b": "2", "c": "ä"}
+    assert aws.get_function(FunctionName=name)["Tags"] == {"b": "2", "c": "ä"}
+
+
+def test_policies(product: Product) -> None:
+    aws = product.client
+    name = product.deploy(says("x"))
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.get_policy(FunctionName=name)
+    added = aws.add_permission(
+        FunctionName=name, StatementId="s3", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", SourceAccount=ACCOUNT
+    )
+    statement = {
+        "Sid": "s3",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "lambda:InvokeFunction",
+        "Resource": ARN + name,
+        "Condition": {"StringEquals": {"AWS:SourceAccount": ACCOUNT}},
+    }
+    assert json.loads(added["Statement"]) == statement
+    assert json.loads(aws.get_policy(FunctionName=name)["Policy"])["Statement"] == [statement]
+    aws.remove_permission(FunctionName=name, StatementId="s3")
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.get_policy(FunctionName=name)
+    aws.get_function_code_signing_config(FunctionName=name)
+
+
+def fetch(
+    product: Product, path: str, *, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """What plain HTTP gets: status, headers (names in lower case), body."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(product.instance.endpoint).netloc, timeout=30)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def test_function_url(product: Product) -> None:
+    aws = product.client
+    name = product.deploy("def handler(e, c): return e")
+    created = aws.create_function_url_config(FunctionName=name, AuthType="NONE")
+    path = product.url_path(name)
+    url_id = path.split("/")[2]
+    domain = f"{url_id}.lambda-url.{REGION}.localhost"
+    assert created["FunctionUrl"] == aws.get_function_url_config(FunctionName=name)["FunctionUrl"]
+    assert re.fullmatch("[a-z0-9]{32}", url_id)
+    forbidden = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+    status, headers, body = fetch(product, path)
+    assert (status, headers["x-amzn-errortype"], json.loads(body)) == (403, "AccessDeniedException", {"Message": forbidden})
+    product.allow_everybody(name)
+
+    by_path = {"path": f"/_urls/{url_id}/a/b%20c?x=1&x=2&y=", "headers": {}}
+    by_host = {"path": "/a/b%20c?x=1&x=2&y=", "headers": {"Host": f"{domain}:9000"}}
+    for way in (by_path, by_host):
+        sent = {"Cookie": "k=v; l=w", "X-Mine": "1", "Content-Type": "text/plain", **way["headers"]}  # type: ignore[dict-item]
+        status, headers, body = fetch(product, str(way["path"]), method="PUT", body="tschüß".encode(), headers=sent)
+        event = json.loads(body)
+        assert (status, headers["content-type"]) == (200, "application/json")
+        context = event["requestContext"]
+        assert (event["version"], event["routeKey"], event["rawPath"]) == ("2.0", "$default", "/a/b%20c")
+        assert (event["rawQueryString"], event["queryStringParameters"]) == ("x=1&x=2&y=", {"x": "1,2", "y": ""})
+        assert (event["cookies"], event["headers"]["x-mine"]) == (["k=v", "l=w"], "1")
+        assert (event["body"], event["isBase64Encoded"]) == ("tschüß", False)
+        assert (context["accountId"], context["apiId"], context["stage"]) == ("anonymous", url_id, "$default")
+        assert (context["domainName"], context["domainPrefix"]) == (domain, url_id)
+        assert (context["http"]["method"], context["http"]["path"], context["http"]["sourceIp"]) == (
+            "PUT",
+            "/a/b%20c",
+            "127.0.0.1",
+        )
+        assert context["requestId"] == headers["x-amzn-requestid"]
+
+    aws.update_function_url_config(FunctionName=name, AuthType="AWS_IAM")
+    assert fetch(product, path)[0] == 403
+    aws.delete_function_url_config(FunctionName=name)
+    status, headers, body = fetch(product, path)
+    assert (status, headers["x-amzn-errortype"], body) == (403, "AccessDeniedException", b'{"Message":null}')
+
+
+@pytest.mark.parametrize(
+    ("returned", "status", "content_type", "body"),
+    [
+        ("'hello'", 200, "application/json", b"hello"),
+        ("['hello', 3, True]", 200, "application/json", b'["hello",3,true]'),
+        ("3.1", 200, "application/json", b"3.1"),
+        ("{'hello': 'world'}", 200, "application/json", b'{"hello":"world"}'),
+        ("{'statusCode': 201, 'body': 'body123'}", 201, "application/json", b"body123"),
+        (
+            "{'statusCode': 200, 'headers': {'Content-Type': 'image/png'}, 'body': 'AAEC', 'isBase64Encoded': True}",
+            200,
+            "image/png",
+            b"\0\1\2",
+        ),
+        ("{'statusCode': 'no'}", 502, "text/plain", b"Internal Server Error"),
+        ("1 / 0", 502, "text/plain", b"Internal Server Error"),
+    ],
+)
+def test_answers_of_a_function_url(product: Product, returned: str, status: int, content_type: str, body: bytes) -> None:
+    name = product.deploy(f"def handler(e, c): return {returned}")
+    product.publish_url(name)
+    got, headers, content = fetch(product, product.url_path(name))
+    assert (got, headers["content-type"], content) == (status, content_type, body)
+
+
+def test_function_url_of_an_alias(product: Product) -> None:
+    aws = product.client
+    name = product.deploy(says("one"))
+    aws.publish_version(FunctionName=name)
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    product.publish_url(name, Qualifier="live")
+    path = product.url_path(name, Qualifier="live")
+    aws.update_function_code(FunctionName=name, ZipFile=package({"app.py": says("two")}))
+    product.updated(name)
+    assert fetch(product, path)[2] == b"one"
+    aws.publish_version(FunctionName=name)
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+    assert fetch(product, path)[2] == b"two"
+
+
+def test_every_runtime_of_this_host(product: Product) -> None:
+    runtimes = [name for name, found in product.instance.status()["runtimes"].items() if found["available"]]
+    assert PYTHON in runtimes
+    for runtime in (name for name in runtimes if name.startswith("python")):
+        name = product.deploy("import sys\ndef handler(e, c): return 'python%d.%d' % sys.version_info[:2]", Runtime=runtime)
+        assert product.invoke(name).value == runtime
+
+
+def test_a_burst_of_invocations_is_answered(product: Product) -> None:
+    """Each by a sandbox of its own while it runs."""
+    name = product.deploy(
+        "import time, uuid\nown = str(uuid.uuid4())\ndef handler(e, c):\n    time.sleep(0.3)\n    return own", Timeout=10
+    )
+    answers: list[Any] = []
+
+    def call() -> None:
+        client: Any = client_for(product.instance.endpoint)
+        answers.append(json.loads(client.invoke(FunctionName=name)["Payload"].read()))
+        client.close()
+
+    callers = [threading.Thread(target=call) for _ in range(20)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert len(answers) == 20
+    assert len(set(answers)) > 10
+
+
+def test_everything_survives_a_restart(up: Callable[..., Instance], closed_at_end: Callable[[Any], Any]) -> None:
+    first = up()
+    port = urllib.parse.urlsplit(first.endpoint).port
+    product = Product(first, closed_at_end(client_for(first.endpoint)))
+    aws = product.client
+    name = product.deploy(
+        says("one"), Tags={"a": "1"}, Environment={"Variables": {"STAGE": "y"}}, Description="d", MemorySize=192
+    )
+    aws.publish_version(FunctionName=name, Description="first")
+    aws.update_function_code(FunctionName=name, ZipFile=package({"app.py": says("two")}))
+    product.updated(name)
+    aws.publish_version(FunctionName=name)
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="2", RoutingConfig={"AdditionalVersionWeights": {"1": 0.25}})
+    product.publish_url(name)
+    gone = product.deploy(says("gone"))
+    aws.delete_function(FunctionName=gone)
+
+    def everything(product: Product) -> dict[str, Any]:
+        aws = product.client
+        answers = {
+            "functions": aws.list_functions(),
+            "versions": aws.list_versions_by_function(FunctionName=name),
+            "aliases": aws.list_aliases(FunctionName=name),
+            "url": aws.get_function_url_config(FunctionName=name),
+            "policy": aws.get_policy(FunctionName=name),
+            "tags": aws.list_tags(Resource=ARN + name),
+            "one": {"value": product.invoke(name, Qualifier="1").value},
+            "two": {"value": product.invoke(name).value},
+            "http": {"value": fetch(product, product.url_path(name))[2]},
+        }
+        for answer in answers.values():
+            answer.pop("ResponseMetadata", None)
+        return answers
+
+    before = everything(product)
+    assert (before["one"]["value"], before["two"]["value"], before["http"]["value"]) == ("one", "two", b"two")
+    log = product.log(name)
+    assert first.close() == 0
+
+    second = up(port=port)
+    again = Product(second, closed_at_end(client_for(second.endpoint)))
+    assert again.log(name) == log
+    assert everything(again) == before
+    assert (
+        again.client.publish_version(FunctionName=name, CodeSha256=before["versions"]["Versions"][0]["CodeSha256"])["Version"]
+        == "2"
+    )
+    again.client.update_function_code(FunctionName=name, ZipFile=package({"app.py": says("three")}))
+    again.updated(name)
+    assert again.client.publish_version(FunctionName=name)["Version"] == "3"
+    assert again.invoke(name, Qualifier="3").value == "three"
