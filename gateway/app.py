@@ -219,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(BrokenPipeError):
             os.write(options.status_fd, words.replace("\n", " ").encode() + b"\n")
 
+    # A thread that unpacks a package would make the event loop wait 5 ms for the interpreter, again and again.
+    sys.setswitchinterval(0.001)
     place = Place(owner=options.owner, spawner=options.spawner, runs_as=options.runs_as)
     try:
         uvloop.run(serve(settings, place, lambda endpoint: say(f"ready {endpoint}")))
