@@ -23,14 +23,17 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from gateway.child import Plan
+from gateway.clock import SystemClock
 from gateway.settings import SettingError, Settings, load, variable
 from gateway.supervisor import Supervisor, in_a_fork, say
 
+LOCK_WITHIN_S: Final = 3.0  #: an orphaned spawner takes a fraction of a second to end
 RUN_DIR: Final = Path("/run/lambent")
 STATE: Final = "state"
 VOLUMES: Final = "volumes"
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = os.geteuid() == 0
         lock = take(settings.data_dir)
         try:
-            return _supervise(settings, root=root, demo="--demo" in arguments)
+            return _supervise(settings, lock, root=root, demo="--demo" in arguments)
         finally:
             os.close(lock)
     except (Refused, SettingError) as error:
@@ -67,6 +70,8 @@ def owner_of(data_dir: Path) -> str:
 def take(data_dir: Path) -> int:
     """Make the data directory and lock it; the lock is held as long as the descriptor is open. Raises Refused.
 
+    The spawner has it too, so that of a supervisor that was killed holds it until it has cleaned up: that is waited for.
+
     The directory itself is locked: a file in it belongs to the gateway, which is less trusted than this process.
     """
     try:
@@ -74,17 +79,22 @@ def take(data_dir: Path) -> int:
         fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise Refused(f"data_dir: cannot use {data_dir}: {error.strerror}. Another one can be given with --data-dir.") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise Refused(
-            f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
-        ) from error
-    return fd
+    give_up_at_s = SystemClock.monotonic() + LOCK_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError as error:
+            if SystemClock.monotonic() < give_up_at_s:
+                time.sleep(0.02)
+                continue
+            os.close(fd)
+            raise Refused(
+                f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
+            ) from error
 
 
-def _supervise(settings: Settings, *, root: bool, demo: bool) -> int:
+def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
     owner = owner_of(settings.data_dir)
     environment = {**os.environ, **settings.environment()}
     notify_path = environment.pop("NOTIFY_SOCKET", None)
@@ -118,7 +128,7 @@ def _supervise(settings: Settings, *, root: bool, demo: bool) -> int:
                         ),
                     ),
                     environment=environment,
-                    fds=(meeting.fd,),
+                    fds=(meeting.fd, lock),
                     orphan_signal=signal.SIGTERM,
                     leaves=True,
                 ),
@@ -279,23 +289,19 @@ class _Meeting:
             os.chown(self._private, self._uid, self._uid)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._socket.bind(str(self.path))
-            os.chown(self.path, self._uid, self._uid)
+            os.chown(self.path, self._uid, self._uid, follow_symlinks=False)
             self._socket.listen(8)
         except OSError as error:
             raise Refused(f"cannot make {self.path}: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
+        from sandbox.native import leftovers
+
         assert self._socket is not None
         self._socket.close()
-        self.path.unlink(missing_ok=True)
-        # Only ever empty directories: should something still be mounted on one, nothing of it must go.
-        for directory in (*self.directory.iterdir(), self.directory, RUN_DIR):
-            try:
-                directory.rmdir()
-            except OSError as error:
-                if directory is not RUN_DIR:  # another `up` has its directory there
-                    say(f"{directory} is left: {error.strerror}")
+        for line in leftovers.clear(self.directory):
+            say(f"left: {line}")
 
 
 def notify(path: str | None, state: str) -> None:

@@ -1,7 +1,8 @@
 """What a crash left behind, found by its owner's label and removed.
 
 Mounts, network namespaces, loop devices and image files need no finding: they have no name, and go with the last process or
-descriptor that holds them. What has a name is the cgroups, and through them every process that was ever ours.
+descriptor that holds them. What has a name is the cgroups, through them every process that was ever ours, and a directory
+below /run.
 """
 
 from __future__ import annotations
@@ -41,6 +42,27 @@ def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
                 found.append(str(directory))
                 remove_directory(directory)
     return found
+
+
+def clear(run_dir: Path) -> list[str]:
+    """Remove what `up` made for one run: sockets and empty directories; says what is left, and why.
+
+    Nothing else, ever: should something still be mounted there, nothing of it must go.
+    """
+    left: list[str] = []
+    for directory in _below(run_dir):
+        try:
+            for entry in directory.iterdir():
+                if entry.is_socket():
+                    entry.unlink()
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            left.append(f"{directory}: {error.strerror}")
+    with contextlib.suppress(OSError):  # another `up` has its directory there
+        run_dir.parent.rmdir()
+    return left
 
 
 def _below(base: Path) -> list[Path]:

@@ -332,7 +332,8 @@ def _checked_id(value: object) -> str:
 
 
 async def run(config: Config, status_fd: int) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, which also comes when the supervisor dies; then nobody but this process can clear up after it."""
+    supervisor = os.getppid()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -358,6 +359,9 @@ async def run(config: Config, status_fd: int) -> None:
     finally:
         loop.remove_reader(listener.fileno())
         await spawner.close()
+        listener.close()
+        if os.getppid() != supervisor:
+            leftovers.clear(Path(config.run_dir))
 
 
 def say(status_fd: int, line: str) -> None:
