@@ -216,6 +216,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._api is None:
             return
+        if self._known and not self._partial and not self._waiting:
+            answer = wire.answer_and_next(data, self._api.session.request_id)
+            if answer is not None:
+                self._answer_and_next(self._api, answer)
+                return
         size = self._size
         self._feeding = True
         try:
@@ -240,6 +245,24 @@ class Connection(asyncio.Protocol):
         # Now, and not with `connection_lost`, which comes a turn later: what another connection brings in this turn was sent
         # after this end, say the same answer again.
         self._lost()
+
+    def _answer_and_next(self, api: RuntimeApi, answer: bytes) -> None:
+        """What the parser's callbacks would do with a response and the `next` behind it."""
+        self._feeding = True
+        try:
+            self._out += wire.ACCEPTED
+            api.session.answer_begins(api.session.request_id, Event.RESPONSE)
+            api.answered(answer, "application/json", None)
+            self._waiting = True
+            api.next(self)
+        except Refused as refused:
+            self._waiting = False
+            self._out += refused.answer
+        finally:
+            self._feeding = False
+        if self._out and not self._waiting:
+            out, self._out = self._out, b""
+            self._transport.write(out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._known is not None:  # its owner's descriptor would keep the connection open, with nobody who reads

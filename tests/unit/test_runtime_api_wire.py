@@ -160,3 +160,43 @@ def test_cause_is_taken_out_of_an_error_document() -> None:
 def test_trailer_body() -> None:
     assert wire.trailer_body(b"eyJhIjoxfQ==") == b'{"a":1}'
     assert wire.trailer_body(b"not base64!") == b""
+
+
+BODY = b'{"a": 1}'
+WHOLE = (
+    b"POST /2018-06-01/runtime/invocation/id-1/response HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+    + BODY
+    + b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n\r\n"
+)
+
+
+def test_an_answer_and_the_next_next_are_read_by_their_shape() -> None:
+    assert wire.answer_and_next(WHOLE, b"id-1") == BODY
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE[:-1],
+        WHOLE + b"G",
+        WHOLE.replace(b"id-1", b"id-2"),
+        WHOLE.replace(b"Length: 8", b"Length: 7"),
+        WHOLE.replace(b"Length: 8", b"Length: 9"),
+        WHOLE.replace(b"Length: 8", b"Length: +8"),
+        WHOLE.replace(b"Length: 8", b"Length: 8\r\nTransfer-Encoding: chunked"),
+        WHOLE.replace(b"application/json", b"text/plain"),
+        WHOLE.replace(b"Content-Type: application/json", b"Lambda-Runtime-Function-Error-Type: X"),
+        WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        WHOLE.replace(b"/response", b"/error"),
+        WHOLE[: WHOLE.index(b"GET")],
+        b"",
+        b"\r\n\r\n",
+    ],
+)
+def test_whatever_differs_is_for_the_parser(data: bytes) -> None:
+    assert wire.answer_and_next(data, b"id-1") is None
+
+
+def test_without_an_invocation_there_is_no_answer() -> None:
+    assert wire.answer_and_next(WHOLE.replace(b"id-1", b""), b"") is None
