@@ -129,9 +129,15 @@ Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .gi
 @click.option("--name", help="Name of the function; otherwise that of the directory.")
 @click.option("--runtime", help="For instance python3.12 or provided.al2023; otherwise told from the files.")
 @click.option("--handler", help="For instance app.handler; otherwise told from the files.")
-@click.option("--memory", type=int, metavar="MB", help="Memory limit; 128 if not said.")
-@click.option("--timeout", type=int, metavar="S", help="Time limit of an invocation; 3 if not said.")
-@click.option("--env", "variables", multiple=True, metavar="K=V", help="An environment variable; may be repeated.")
+@click.option("--memory", type=int, metavar="MB", help="Memory limit; if not said, 128 for a new function.")
+@click.option("--timeout", type=int, metavar="S", help="Time limit of an invocation; if not said, 3 for a new function.")
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="K=V",
+    help="An environment variable; may be repeated. Replaces all earlier ones.",
+)
 @click.option("--url/--no-url", default=True, show_default=True, help="Give it a public function URL.")
 @endpoint_option
 def command(

@@ -39,6 +39,8 @@ def command(name: str, follow: bool, since: str | None, endpoint: str) -> None:
             seconds, ms = divmod(entry["timestamp"], 1000)
             click.echo(f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}.{ms:03}Z  {entry['message']}")
             sys.stdout.flush()
+        if follow:
+            raise click.ClickException(f"{endpoint} ended: there is nothing more to follow")
 
 
 def _moment(since: str) -> float:

@@ -45,5 +45,6 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Begin with `lambent up --demo`, then `lambent deploy DIR` in another terminal.",
 )
+@click.version_option(package_name="lambent", message="lambent %(version)s")
 def main() -> None:
     """AWS Lambda on your own machine: function URLs and the Lambda API, answered by real sandboxes."""

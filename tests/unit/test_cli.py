@@ -190,6 +190,20 @@ def test_logs(stub: Stub) -> None:
     assert result.stdout == "2026-02-02T02:40:00.250Z  START\n2026-02-02T02:40:00.500Z  bär\n"
 
 
+def test_logs_that_are_followed_say_that_there_will_be_no_more(stub: Stub) -> None:
+    stub.on("GET /_lambent/logs/f?follow=1", b'{"timestamp": 1770000000250, "stream": "s", "message": "START"}\n')
+    result = run(stub, "logs", "f", "-f")
+    assert (result.exit_code, "START" in result.stdout) == (1, True)
+    assert f"{stub.endpoint} ended" in result.stderr
+
+
+def test_demo_leaves_a_function_of_the_users_own_alone(stub: Stub) -> None:
+    stub.on("GET /2015-03-31/functions/hello/configuration", {"CodeSha256": "another"})
+    stub.on("GET /2021-10-31/functions/hello/url", {"FunctionUrl": "http://u/"})
+    assert "stays as it is" in run(stub, "demo").stdout
+    assert all(asked.startswith("GET ") for asked in stub.asked)
+
+
 def test_logs_since_something_else(stub: Stub) -> None:
     assert "neither like 10m nor a date" in run(stub, "logs", "f", "--since", "yesterday").stderr
 
@@ -293,6 +307,10 @@ def test_deploy_with_a_variable_that_is_none(stub: Stub, function: Path, text: s
 def test_up_tells_a_wrong_setting(stub: Stub) -> None:
     result = CliRunner().invoke(main, ["up", "--port", "x"])
     assert (result.exit_code, result.stderr) == (1, "Error: port: 'x' is not a whole number (from --port)\n")
+
+
+def test_version_as_an_option() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output.startswith("lambent ")
 
 
 def test_up_refuses_to_be_reachable(stub: Stub) -> None:
