@@ -43,7 +43,7 @@ from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
 from gateway.scheduler.policy import Policy
-from gateway.settings import SettingError, Settings, load
+from gateway.settings import DEFINITIONS, SettingError, Settings, load
 from gateway.status import Status
 from gateway.store.db import StoreError
 from gateway.up import CODE, LOGS, STATE
@@ -136,6 +136,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             banner(
                 version=_version(),
                 endpoint=endpoint,
+                usual=endpoint == _usual_endpoint(),
+                region=settings.region,
                 driver=driver.name,
                 isolation=driver.isolation,
                 isolated=place.spawner is not None,
@@ -147,7 +149,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         sys.stdout.flush()
         ready(endpoint)
         await ending.begun
-        _log.info("ending: %s may take %g s to finish", edge, settings.drain_s)
+        if edge.running:
+            _log.info("ending: %d running, which may take %g s to finish", edge.running, settings.drain_s)
         await ending.patiently(edge.drain(settings.drain_s))
 
 
@@ -184,6 +187,12 @@ async def _local(status: Status, request: web.BaseRequest) -> web.StreamResponse
     if request.path == "/_lambent/status" and request.method == "GET":
         return web.Response(body=orjson.dumps(status.report()), content_type="application/json")
     raise ResourceNotFoundException(f"There is nothing at {request.method} {request.path}.")
+
+
+def _usual_endpoint() -> str:
+    """Where the commands look for Lambent when nobody tells them."""
+    defaults = {definition.name: definition.default for definition in DEFINITIONS}
+    return host.endpoint(defaults["host"], defaults["port"])
 
 
 def _version() -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from typing import TextIO
 
 _WARNING = """
@@ -12,9 +15,22 @@ _WARNING = """
 
 
 def banner(
-    *, version: str, endpoint: str, driver: str, isolation: str, isolated: bool, runs_as: str | None, data_dir: str, to: TextIO
+    *,
+    version: str,
+    endpoint: str,
+    usual: bool,
+    region: str,
+    driver: str,
+    isolation: str,
+    isolated: bool,
+    runs_as: str | None,
+    data_dir: str,
+    to: TextIO,
 ) -> str:
-    """Endpoint, driver, isolation, data, and three lines to copy. Bold only where `to` is a terminal that wants it."""
+    """Endpoint, driver, isolation, data, and lines to copy. Bold only where `to` is a terminal that wants it.
+
+    `usual` says that the commands look for Lambent at this endpoint by themselves.
+    """
     bold, plain = ("\033[1m", "\033[0m") if to.isatty() and not os.environ.get("NO_COLOR") else ("", "")
     rows = [
         ("endpoint", f"{bold}{endpoint}{plain}"),
@@ -24,14 +40,16 @@ def banner(
         ("data", data_dir),
     ]
     lines = "\n".join(f"    {name:10} {value}" for name, value in rows if value)
+    command = "lambent" if shutil.which("lambent") else shlex.quote(os.path.join(os.path.dirname(sys.executable), "lambent"))
+    export = "" if usual else f"    export LAMBENT_ENDPOINT={endpoint}\n"
     return f"""
   {bold}Lambent {version}{plain} is up.
 {"" if isolated else _WARNING}
 {lines}
 
   Try it:
-    lambent deploy DIR
-    lambent list
-    aws lambda list-functions --region us-east-1 --endpoint-url {endpoint}
+{export}    {command} deploy DIR
+    {command} list
+    aws lambda list-functions --region {region} --endpoint-url {endpoint}
 
 """

@@ -78,7 +78,8 @@ def take(data_dir: Path) -> int:
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise Refused(f"data_dir: cannot use {data_dir}: {error.strerror}. Another one can be given with --data-dir.") from error
+        reason = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise Refused(f"data_dir: cannot use {data_dir}: {reason}. Another one can be given with --data-dir.") from error
     give_up_at_s = SystemClock.monotonic() + LOCK_WITHIN_S
     while True:
         try:

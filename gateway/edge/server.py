@@ -97,6 +97,11 @@ class EdgeServer:
         return f"<EdgeServer {state}, {self._running} running>"
 
     @property
+    def running(self) -> int:
+        """Requests that are being answered."""
+        return self._running
+
+    @property
     def port(self) -> int:
         """The port that it listens on. Raises RuntimeError before `start`."""
         if self._port is None:

@@ -102,7 +102,8 @@ class Spawner:
         self._gateway.send({"event": "hello", **self._hello})
 
     def _gateway_gone(self) -> None:
-        log.info("the gateway disconnected; ending its %d sandboxes", len(self._jails))
+        if self._jails:  # at a proper end it has stopped them all before
+            log.info("the gateway disconnected; ending its %d sandboxes", len(self._jails))
         self._gateway = None
         for name in list(self._jails):
             self._tasks.start(self._end(name), f"end {name}")

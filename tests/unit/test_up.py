@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,8 +176,9 @@ def test_listener_is_bound_but_not_open_to_clients_yet() -> None:
 
 def shown(**changes: object) -> str:
     usual: dict[str, object] = {
-        "version": "1.2.3", "endpoint": "http://127.0.0.1:9000", "driver": "native", "isolation": "namespaces", "isolated": True,
-        "runs_as": "user lambent", "data_dir": "/var/lib/lambent", "to": io.StringIO(),
+        "version": "1.2.3", "endpoint": "http://127.0.0.1:9000", "usual": True, "region": "eu-west-1", "driver": "native",
+        "isolation": "namespaces", "isolated": True, "runs_as": "user lambent", "data_dir": "/var/lib/lambent",
+        "to": io.StringIO(),
     }  # fmt: skip
     make: Callable[..., str] = banner
     return make(**{**usual, **changes})
@@ -188,6 +190,15 @@ def test_banner() -> None:
         assert wanted in text
     assert "NO ISOLATION" not in text
     assert "\033" not in text
+
+
+def test_banner_shows_commands_that_work_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    text = shown(endpoint="http://127.0.0.1:9700", usual=False)
+    assert "    export LAMBENT_ENDPOINT=http://127.0.0.1:9700\n" in text
+    assert f"    {Path(sys.executable).parent / 'lambent'} list\n" in text
+    assert "--region eu-west-1 --endpoint-url http://127.0.0.1:9700\n" in text
+    assert "export" not in shown()
 
 
 def test_banner_without_isolation_is_loud() -> None:
