@@ -41,7 +41,7 @@ class ExitStatus:
     code: int | None = None
     signal: int | None = None
     oom: bool = False  #: the kernel killed in this sandbox because its memory limit was reached
-    launch_error: str | None = None  #: why no runtime could be started at all (no `bootstrap`, not executable): Runtime.InvalidEntrypoint
+    launch_error: str | None = None  #: why no runtime could be started at all (no bootstrap, not executable)
 
     def __str__(self) -> str:
         return f"exit status {self.code}" if self.signal is None else f"signal {self.signal}"
