@@ -42,6 +42,7 @@ log = logging.getLogger("lambent.spawner")
 
 PIDS_MAX = 1024
 DEFAULT_TMP_MB = 512
+SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 KB of memory
 QUIET_S = 0.2
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -57,7 +58,7 @@ class Config:
     run_dir: str  #: for mount points; only root may write there
     uid_base: int  #: the inits' uid; sandboxes have those above it
     max_sandboxes: int
-    spare_volumes: int = 32
+    spare_volumes: int = SPARE_VOLUMES
     resolv_conf: str = "# no network\n"
 
 

@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 
 from gateway.cli.bench.instance import Instance
 from sandbox.native.cgroups import Cgroups
+from sandbox.native.spawner import SPARE_VOLUMES
 from tests import leftovers
 from tests.processes import Family, children, descriptors
 from tests.real import archives
@@ -45,7 +46,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(60)]
 
 SIX_MB = 6 * 1024 * 1024
 RIGHT_AFTERWARDS_S = 2.0  #: for a warm function of 1 ms, on a machine with other work
-SPARE_DISKS = 8  #: that the spawner keeps for new sandboxes
 OTHER_DESCRIPTORS = 4  #: that may come and go: a client's connection, the database's files
 DESCRIPTORS_OF_A_SANDBOX = 8  #: that the gateway has: Runtime API connection and listener, each twice, log, freezer, memory twice
 
@@ -91,7 +91,7 @@ def left_over(instance: Instance, not_ours: set[str]) -> list[str]:
         "runtimes": len(family.runtimes) - expected,
         "zombies": len(zombies),
         "cgroups": max(sum(entry.is_dir() for entry in entries) for entries in cgroups) - expected,
-        "disks": max(0, sum(str(instance.data_dir) in file for _, file in leftovers.loops()) - expected - SPARE_DISKS),
+        "disks": max(0, sum(str(instance.data_dir) in file for _, file in leftovers.loops()) - expected - SPARE_VOLUMES),
     }
     return found + [f"{count} {what}" for what, count in counts.items() if count]
 
