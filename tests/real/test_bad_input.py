@@ -352,6 +352,7 @@ CLIENTS = [
 @pytest.mark.parametrize(("sent", "then"), CLIENTS)
 def test_client(product: Product, healthy: Healthy, sent: bytes, then: str | tuple[int, str]) -> None:
     name = product.deploy(SLOW, Timeout=5, MemorySize=512)
+    whole = sent.startswith(invocation(b"0")[:-1])
     with connected(product.instance.endpoint) as connection:
         connection.sendall(sent.replace(b"NAME", name.encode()))
         if then == STAYS:
@@ -360,7 +361,9 @@ def test_client(product: Product, healthy: Healthy, sent: bytes, then: str | tup
             status, headers, body = received(connection)
             assert (status, headers["x-amzn-errortype"]) == then
             assert set(json.loads(body)) & {"message", "Message"}
-    if sent.startswith(invocation(b"0")[:-1]):  # whole: the function runs to its end, whoever listens
+        elif whole:  # who leaves before that gives up its place in the queue
+            eventually(lambda: any(entry.startswith("START RequestId: ") for entry in product.log(name)))
+    if whole:  # the function runs to its end, whoever listens
         eventually(lambda: any(entry.startswith("REPORT RequestId: ") for entry in product.log(name)))
     healthy()
     assert len(product.invoke(name, 0).value) == 6 << 20
