@@ -396,11 +396,11 @@ class Sandbox:
         self._renew()
 
     def _renew(self) -> None:
-        if self._renewing is None:
+        if self._renewing is None or self._renewing.done():
             self._renewing = self._tasks.start(self._renewal(), f"renew {self.id}")
 
     async def _renewed(self) -> None:
-        while self._renewing is not None:
+        if self._renewing is not None:
             await asyncio.wait({self._renewing})
 
     async def _renewal(self) -> None:
@@ -427,8 +427,6 @@ class Sandbox:
                     break
         except SandboxError as error:
             self._die(str(error))
-        finally:
-            self._renewing = None
 
     def _task_failed(self, error: BaseException) -> None:
         """A bug of ours: said aloud, and the sandbox is no longer to be trusted."""
