@@ -1,0 +1,321 @@
+"""One connection of the Runtime API: an `asyncio.Protocol` over httptools, from bytes to requests and back.
+
+What comes in is written by a function, so nothing of it is trusted and everything is bounded: bytes that bring no body,
+bodies, bytes that are thrown away. What goes out is small but for the event, which one `transport.write` takes without
+waiting: while a frozen reader leaves it in our buffer, reading from that reader stops, so it can't make us hold more than that.
+
+Our own Python runtime pipelines: its response and its `next` come in one piece. The 202 for the response is then kept back until
+the event that answers the `next`, and both go out together: one system call less here, one wake-up less there.
+Order within a connection is that of HTTP; a connection that asks for more while its `next` is unanswered is not one, and is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+
+from sandbox import failures
+from sandbox.runtime_api import wire
+from sandbox.runtime_api.session import Event, Refused, State
+from sandbox.runtime_api.wire import Route
+
+if TYPE_CHECKING:
+    from sandbox.runtime_api.server import RuntimeApi
+
+MAX_BODILESS_BYTES: Final = 17 << 16  #: of one request: AWS's client sends an error's cause as a header of up to 1 MiB
+MAX_BODILESS_WORK: Final = 256 << 20  #: bytes that the parser may copy for them: it appends each piece to what it has
+MAX_DISCARDED_BYTES: Final = 1 << 30  #: of a body that nobody wants
+
+
+class Connection(asyncio.Protocol):
+    """One connection of the runtime: bytes to requests, requests to calls of `RuntimeApi`."""
+
+    __slots__ = (
+        "_api",
+        "_bodiless_bytes",
+        "_bodiless_work",
+        "_body",
+        "_close",
+        "_feeding",
+        "_headers",
+        "_known",
+        "_out",
+        "_parser",
+        "_partial",
+        "_refusal",
+        "_route",
+        "_size",
+        "_transport",
+        "_url",
+        "_waiting",
+    )
+
+    def __init__(self, api: RuntimeApi, known: socket.socket | None = None) -> None:
+        self._api: RuntimeApi | None = api  # None once it is cut: then nothing that it brings counts
+        self._known = known  # the handle's socket, of which this connection has a duplicate
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._out = b""  # answers of this feed, or kept back for the event
+        self._feeding = False
+        self._waiting = False  # its `next` is unanswered
+        self._close = False  # after what is in _out
+        self._url = b""
+        self._partial = False  # a request has begun and not ended
+        self._route: Route | None = None  # of the request whose head is read
+        self._refusal = b""  # the answer to this request, when that is clear before its end
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._size = 0
+        self._bodiless_bytes = 0
+        self._bodiless_work = 0
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._api is None or not self._api.admit(self, self._known is not None):
+            self.cut()
+
+    def data_received(self, data: bytes) -> None:
+        if self._api is None:
+            return
+        if self._known and not self._partial and not self._waiting:
+            answer = wire.answer_and_next(data, self._api.session.request_id)
+            if answer is not None:
+                self._answer_and_next(self._api, answer)
+                return
+        size = self._size
+        self._feeding = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._misread(error)
+        finally:
+            self._feeding = False
+        if self._partial and self._size == size:
+            # A head, trailers or chunk sizes that come in crumbs are paid for by their bytes and by the copies of them.
+            self._bodiless_bytes += len(data)
+            self._bodiless_work += self._bodiless_bytes
+            if self._bodiless_bytes > MAX_BODILESS_BYTES or self._bodiless_work > MAX_BODILESS_WORK:
+                self._answer_last(wire.HEADERS_TOO_LARGE)
+        if self._out and not self._waiting:
+            out, self._out = self._out, b""
+            self._transport.write(out)
+        if self._close and not self._waiting:
+            self._transport.close()
+
+    def eof_received(self) -> None:
+        # Now, and not with `connection_lost`, which comes a turn later: what another connection brings in this turn was sent
+        # after this end, say the same answer again.
+        self._lost()
+
+    def _answer_and_next(self, api: RuntimeApi, answer: bytes) -> None:
+        """What the parser's callbacks would do with a response and the `next` behind it."""
+        self._feeding = True
+        try:
+            self._out += wire.ACCEPTED
+            api.session.answer_begins(api.session.request_id, Event.RESPONSE)
+            api.answered(answer, "application/json", None)
+            self._waiting = True
+            api.next(self)
+        except Refused as refused:
+            self._waiting = False
+            self._out += refused.answer
+        finally:
+            self._feeding = False
+        if self._out and not self._waiting:
+            out, self._out = self._out, b""
+            self._transport.write(out)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._known is not None:  # its owner's descriptor would keep the connection open, with nobody who reads
+            with contextlib.suppress(OSError):
+                self._known.shutdown(socket.SHUT_RDWR)
+        self._lost()
+
+    def _lost(self) -> None:
+        api, self._api = self._api, None
+        if api is not None:
+            if self._taking_answer:
+                api.torn()
+            api.closed(self)
+
+    def pause_writing(self) -> None:
+        # It does not read what we answered, so it gets no further answers to ask for.
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # What the server says.
+
+    def send_event(self, event: bytes) -> None:
+        """Answer the `next` of this connection. Never waits, however large the event and however slow the reader."""
+        self._waiting = False
+        if self._feeding:
+            self._out += event
+            return
+        out, self._out = self._out, b""
+        self._transport.write(out + event if out else event)
+        if self._close:
+            self._transport.close()
+
+    def cut(self) -> None:
+        """End it now. Nothing that it brought and was not told counts, and it tells nothing more."""
+        self._api = None
+        self._transport.abort()
+
+    # What the parser says.
+
+    def on_url(self, url: bytes) -> None:
+        self._partial = True
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in wire.WANTED_HEADERS:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        api = self._api
+        if api is None:
+            return
+        if self._waiting:
+            self.cut()
+            api.closed(self)
+            return
+        self._route, detail = wire.route(self._parser.get_method(), self._url)
+        self._url = b""
+        try:
+            if self._route is Route.RESPONSE:
+                api.session.answer_begins(detail, Event.RESPONSE)
+            elif self._route is Route.ERROR:
+                api.session.answer_begins(detail, Event.ERROR)
+            elif self._route is Route.INIT_ERROR:
+                api.session.init_error()
+            elif self._route is Route.FIXED:
+                self._refusal = detail
+        except Refused as refused:
+            self._refusal = refused.answer
+        if self._headers:
+            self._check_headers(api)
+
+    def _check_headers(self, api: RuntimeApi) -> None:
+        """What the head alone decides: a body that is too large, a mode that is none, who waits for `100 Continue`."""
+        headers = self._headers
+        if not self._refusal:
+            length = headers.get(wire.CONTENT_LENGTH)
+            if length is not None and len(length) > 6 and int(length) > wire.MAX_PAYLOAD_BYTES:
+                self._too_large(api)
+            elif self._route is Route.RESPONSE and headers.get(wire.RESPONSE_MODE, b"streaming") != b"streaming":
+                self._refusal = wire.INVALID_RESPONSE_MODE
+                api.answered(failures.INVALID_MODE, "application/json", failures.INVALID_MODE_TYPE)
+        if wire.EXPECT in headers and headers[wire.EXPECT].lower() == b"100-continue":
+            if self._refusal:
+                self._answer_last(self._refusal)  # whether its body follows can't be known: this ends the connection
+            else:
+                self._transport.write(wire.CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        api = self._api
+        if api is None:
+            return
+        self._size += len(body)
+        if self._refusal:
+            if self._size > MAX_DISCARDED_BYTES:
+                self._answer_last(self._refusal)
+        elif self._size > wire.MAX_PAYLOAD_BYTES:
+            self._too_large(api)
+        elif not self._body:
+            self._body = body
+        else:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)  # a list of crumbs would cost far more than they hold
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        api = self._api
+        if api is None or self._close:
+            return
+        route, refusal, headers, body = self._route, self._refusal, self._headers, self._body
+        self._route, self._refusal, self._body = None, b"", b""
+        self._partial = False
+        self._size = self._bodiless_bytes = self._bodiless_work = 0
+        if headers:
+            self._headers = {}
+        if not self._parser.should_keep_alive():
+            self._close = True
+        if refusal:
+            self._put(refusal)
+        elif route is Route.NEXT:
+            self._waiting = True
+            try:
+                api.next(self)
+            except Refused as refused:
+                self._waiting = False
+                self._put(refused.answer)
+        elif api.taking_answer if route is not Route.INIT_ERROR else api.session.state is State.INIT_ERROR:
+            self._put(wire.ACCEPTED)
+            self._answered(api, route, headers, bytes(body))
+        else:
+            self._put(wire.TOO_LATE)  # it was dismissed while its answer came
+
+    # The rest of a request.
+
+    def _answered(self, api: RuntimeApi, route: Route | None, headers: dict[bytes, bytes], body: bytes) -> None:
+        content_type = headers.get(wire.CONTENT_TYPE, b"application/json").decode("latin-1")
+        error_type: str | None = None
+        if route is not Route.RESPONSE:
+            error_type = wire.error_type(headers.get(wire.ERROR_TYPE))
+            if content_type == wire.ERROR_CAUSE_TYPE:
+                body, content_type = wire.without_cause(body)
+        elif wire.ERROR_TYPE in headers:  # a trailer: the function failed after its response had begun
+            error_type = wire.error_type(headers[wire.ERROR_TYPE])
+            body, content_type = wire.trailer_body(headers.get(wire.ERROR_BODY, b"")), "application/json"
+        if route is Route.INIT_ERROR:
+            api.owner.on_init_error(body, content_type, error_type or "")
+        else:
+            api.answered(body, content_type, error_type)
+
+    def _too_large(self, api: RuntimeApi) -> None:
+        """More body than is allowed: that is the outcome. The rest is read and dropped, so that the client hears of it."""
+        self._refusal = wire.TOO_LARGE
+        self._body = b""
+        if api.session.state is State.DISMISSED:
+            return
+        if self._route is Route.INIT_ERROR:
+            api.owner.on_init_error(failures.TOO_LARGE, "application/json", failures.TOO_LARGE_TYPE)
+        else:
+            api.answered(failures.TOO_LARGE, "application/json", failures.TOO_LARGE_TYPE)
+
+    @property
+    def _taking_answer(self) -> bool:
+        return not self._refusal and (self._route is Route.RESPONSE or self._route is Route.ERROR)
+
+    def _put(self, answer: bytes) -> None:
+        self._out += wire.closing(answer) if self._close else answer
+
+    def _answer_last(self, answer: bytes) -> None:
+        """Say `answer` and no more; what is read after it does not count."""
+        api, self._api = self._api, None
+        self._out += wire.closing(answer)
+        self._close = True
+        self._waiting = False
+        if api is not None:
+            if self._taking_answer:
+                api.torn()
+            api.closed(self)
+
+    def _misread(self, error: Exception) -> None:
+        """The bytes were not HTTP; or our own callback failed, which is a bug and said so."""
+        if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+            context = {"message": "A call of the Runtime API failed", "exception": error.__context__, "protocol": self}
+            asyncio.get_running_loop().call_exception_handler(context)
+        if self._api is not None:
+            self._answer_last(wire.BAD_REQUEST)
