@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._api is None:
             return
-        if self._known and not self._partial and not self._waiting:
+        if self._known and not self._partial and not self._waiting and self._api.session.state is State.RUNNING:
             answer = wire.answer_and_next(data, self._api.session.request_id)
             if answer is not None:
                 self._answer_and_next(self._api, answer)
@@ -112,6 +113,11 @@ class Connection(asyncio.Protocol):
         # Now, and not with `connection_lost`, which comes a turn later: what another connection brings in this turn was sent
         # after this end, say the same answer again.
         self._lost()
+
+    def look_for_end(self) -> None:
+        """Notice now if it has ended in the middle of an answer: the loop says so a turn after the last bytes."""
+        if self._taking_answer and _at_end(self._transport.get_extra_info("socket").fileno()):
+            self._lost()
 
     def _answer_and_next(self, api: RuntimeApi, answer: bytes) -> None:
         """What the parser's callbacks would do with a response and the `next` behind it."""
@@ -194,9 +200,9 @@ class Connection(asyncio.Protocol):
         self._url = b""
         try:
             if self._route is Route.RESPONSE:
-                api.session.answer_begins(detail, Event.RESPONSE)
+                api.answer_begins(self, detail, Event.RESPONSE)
             elif self._route is Route.ERROR:
-                api.session.answer_begins(detail, Event.ERROR)
+                api.answer_begins(self, detail, Event.ERROR)
             elif self._route is Route.INIT_ERROR:
                 api.session.init_error()
             elif self._route is Route.FIXED:
@@ -319,3 +325,14 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_exception_handler(context)
         if self._api is not None:
             self._answer_last(wire.BAD_REQUEST)
+
+
+def _at_end(descriptor: int) -> bool:
+    """Whether everything was read from this socket, and nothing more can come."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        try:
+            return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True

@@ -11,7 +11,7 @@ import socket
 from typing import Final, Protocol
 
 from sandbox.runtime_api.connection import Connection
-from sandbox.runtime_api.session import Session, State
+from sandbox.runtime_api.session import Event, Session, State
 
 MAX_CONNECTIONS: Final = 32  #: of one sandbox: a runtime, ten extensions, and room
 
@@ -113,6 +113,8 @@ class RuntimeApi:
 
     def next(self, connection: Connection) -> None:
         """`connection` asks for an event. Raises Refused."""
+        if self.taking_answer:
+            self._look_for_ends(connection)
         before = self.session.next()
         if self.session.state is State.RUNNING:
             connection.send_event(self._event)
@@ -126,6 +128,17 @@ class RuntimeApi:
         if before is not State.READY:
             self._event = b""
         self.owner.on_next(before)
+
+    def answer_begins(self, connection: Connection, request_id: bytes, what: Event) -> None:
+        """`connection` brought the head of a response or error. Raises Refused."""
+        if self.taking_answer:
+            self._look_for_ends(connection)
+        self.session.answer_begins(request_id, what)
+
+    def _look_for_ends(self, asking: Connection) -> None:
+        """`asking` goes on although an answer is being read elsewhere. If that connection ended before, it is torn before."""
+        for connection in self._connections - {asking}:
+            connection.look_for_end()
 
     @property
     def taking_answer(self) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -115,10 +116,12 @@ async def serving() -> AsyncIterator[tuple[Recorder, Callable[[], Awaitable[Clie
             clients.append(Client(*await asyncio.open_connection(*listener.getsockname(), limit=16 * MIB)))
             return clients[-1]
 
-        yield owner, connect
-        owner.api.close()
-        for client in clients:
-            await client.close()
+        try:
+            yield owner, connect
+        finally:
+            owner.api.close()
+            for client in clients:
+                await client.close()
 
 
 async def settle(turns: int = 20) -> None:
@@ -443,6 +446,49 @@ async def test_response_that_breaks_off_may_come_again() -> None:
         await again.send(response(b"whole"))
         assert (await again.answer())[0] == 202
         assert owner.answers() == [b"whole"]
+
+
+@on_both_loops
+@pytest.mark.parametrize("known", [False, True], ids=["by the parser", "by its shape"])
+async def test_response_that_breaks_off_and_comes_again_in_the_same_turn_of_the_loop(known: bool) -> None:
+    """The kernel's order counts, not the loop's, which sees the end of a connection a turn after its last bytes."""
+    async with serving() as (owner, connect):
+        here, there = socket.socketpair()
+        with here, there:
+            await owner.api.attach(there)
+            here.setblocking(False)
+            client = Client(*await asyncio.open_connection(sock=here.dup())) if known else await connect()
+            broken = await connect()
+            owner.again = 1
+            await client.send(NEXT)
+            await client.answer()
+            with socket.socket(fileno=os.dup(broken.writer.get_extra_info("socket").fileno())) as raw:
+                # no await from here: the loop finds all of it at once
+                raw.send(response(b"x" * 1000)[:-1])
+                raw.shutdown(socket.SHUT_WR)
+                client.writer.write(response(b'"whole"', "Content-Type: application/json") + NEXT)
+            await until(lambda: len(owner.news) > 2)
+            owner.api.invoke(ID, EVENT)
+            assert [(await client.answer())[0] for _ in range(2)] == [202, 200]
+            assert owner.answers() == [b'"whole"']
+            await client.close()
+
+
+@on_both_loops
+async def test_another_response_while_one_is_being_read_is_refused() -> None:
+    """Also by its shape; and nobody is told that it was taken."""
+    async with serving() as (owner, connect):
+        client, other = await connect(), await connect()
+        owner.again = 1
+        await client.send(NEXT)
+        await client.answer()
+        await client.send(response(b"x" * 1000)[:-1])
+        await settle()
+        await other.send(response(b"other"))
+        assert (await other.answer())[0] == 403
+        await client.send(b"x")
+        assert (await client.answer())[0] == 202
+        assert owner.answers() == [b"x" * 1000]
 
 
 @on_both_loops
