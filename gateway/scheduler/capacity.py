@@ -2,7 +2,8 @@
 
 A sandbox that starts or works counts the MemorySize of its function, because it may use that much any moment. One that is idle
 counts the same until it is frozen and measured, then what it was measured to use: it cannot use more while it is frozen,
-and before it is thawed the difference is reserved. One that is being stopped counts until nothing of it is left.
+and before it is thawed the difference is reserved. Where memory is short, idle ones are frozen sooner for that. One that is being
+stopped counts until nothing of it is left.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ class Room(enum.Enum):
     """Whether there is room for one more."""
 
     FREE = "free"
-    COMING = "coming"  #: once the idle ones that were told to stop are gone
+    COMING = "coming"  #: once idle ones are gone that were told to stop, or measured that were told to freeze
     NONE = "none"  #: not even if all that is idle were stopped
 
 
 class Budget:
-    """What is used of the machine. `idle` and `stopping` are parts of `used`; so are the counts beside the bytes.
+    """What is used of the machine. `idle`, `stopping` and `cooling` are parts of `used`; so are the counts beside the bytes.
+
+    `cooling` is what those count that were told to freeze and not measured yet: most of it can be hoped for.
 
     `earmarked` is what others, who asked earlier, still wait for.
     """
 
     __slots__ = (
+        "cooling_bytes",
         "earmarked_bytes",
         "earmarked_count",
         "idle_bytes",
@@ -43,6 +47,7 @@ class Budget:
         self.used_bytes = self.used_count = 0
         self.idle_bytes = self.idle_count = 0
         self.stopping_bytes = self.stopping_count = 0
+        self.cooling_bytes = 0
         self.earmarked_bytes = self.earmarked_count = 0
 
     def __repr__(self) -> str:
@@ -79,6 +84,14 @@ class Budget:
         self.used_bytes -= size_bytes
         self.used_count -= 1
 
+    def cooling(self, size_bytes: int) -> None:
+        """A sandbox that counts so much was told to freeze."""
+        self.cooling_bytes += size_bytes
+
+    def cooled(self, size_bytes: int) -> None:
+        """It was measured."""
+        self.cooling_bytes -= size_bytes
+
     def fits(self, size_bytes: int, count: int) -> bool:
         """Whether there is room now."""
         return (
@@ -88,10 +101,13 @@ class Budget:
 
     def lacking(self, size_bytes: int, count: int) -> bool:
         """Whether more has to be stopped than is being stopped already."""
-        return not (
-            self.used_bytes - self.stopping_bytes + self.earmarked_bytes + size_bytes <= self.total_bytes
-            and self.used_count - self.stopping_count + self.earmarked_count + count <= self.total_count
-        )
+        left_count = self.used_count - self.stopping_count
+        return self.short_of(size_bytes) or left_count + self.earmarked_count + count > self.total_count
+
+    def short_of(self, size_bytes: int) -> bool:
+        """Whether memory lacks even when all is gone that is stopping, and if what is being frozen uses next to nothing."""
+        left_bytes = self.used_bytes - self.stopping_bytes - self.cooling_bytes
+        return left_bytes + self.earmarked_bytes + size_bytes > self.total_bytes
 
     def hopeless(self, size_bytes: int, count: int, spared_bytes: int, spared_count: int) -> bool:
         """Whether stopping all that is idle, but for what is spared, would still not make room."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.records import FunctionVersion
-from gateway.scheduler.commands import Command, Freeze, Refuse, Why
+from gateway.scheduler.commands import Command, Refuse, Why
 from gateway.scheduler.group import Key
 from gateway.scheduler.keepalive import Due
 from gateway.scheduler.moves import Moves
@@ -176,14 +176,14 @@ class Core(Moves):
         return out
 
     def measured(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
-        """What a frozen sandbox uses."""
-        if instance.state is not State.FROZEN:  # it was picked in the meantime
-            return NOTHING
-        used_bytes = min(used_bytes, instance.group.memory_bytes)
-        self.budget.unshelve(instance.memory_bytes)
-        self.budget.take(used_bytes - instance.memory_bytes)
-        self.budget.shelve(used_bytes)
-        instance.memory_bytes = used_bytes
+        """What a sandbox uses that was told to freeze."""
+        self.budget.cooled(instance.group.memory_bytes)
+        if instance.state is State.FROZEN:  # else it was picked in the meantime, or stopped
+            used_bytes = min(used_bytes, instance.memory_bytes)  # nothing that is frozen grows
+            self.budget.unshelve(instance.memory_bytes)
+            self.budget.take(used_bytes - instance.memory_bytes)
+            self.budget.shelve(used_bytes)
+            instance.memory_bytes = used_bytes
         out: list[Command] = []
         self.feed(now, out)
         return out
@@ -269,9 +269,7 @@ class Core(Moves):
             if due is Due.STOP:
                 self.retire(instance, out)
             else:
-                instance.see(Event.COOLED)
-                self.index.freeze(instance)
-                out.append(Freeze(instance))
+                self.cool(instance, out)
         for supply in self.supplies.values():
             supply.decay(now)
             self.tend(supply, now, out)

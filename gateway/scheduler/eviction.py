@@ -1,7 +1,7 @@
 """Who has to go when memory or places run out. [P]
 
-Frozen sandboxes first, the one that was used longest ago before the others, then warm ones, then stems. Never one that works,
-starts or is promised.
+Frozen sandboxes first, the one that was used longest ago before the others, then warm ones (which are left only where places
+are short and memory is not), then stems. Never one that works, starts or is promised.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Admission
 from gateway.scheduler.capacity import Budget
-from gateway.scheduler.commands import Command, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import KeepAlive
@@ -125,6 +125,13 @@ class Ledger:
         due_s = self.keepalive.idle_until(now)
         if due_s < self.wake_s:
             self.wake_s = due_s
+
+    def cool(self, instance: Instance, out: Out) -> None:
+        """Freeze a warm one."""
+        instance.see(Event.COOLED)
+        self.index.freeze(instance)
+        self.budget.cooling(instance.memory_bytes)
+        out.append(Freeze(instance))
 
     def retire(self, instance: Instance, out: Out) -> None:
         """Let go of an idle sandbox or a stem."""

@@ -4,9 +4,10 @@ Nothing here is linear in functions, sandboxes or waiters; only those who wait a
 few are done and `wake_s` says when `tick` is to go on.
 
 Where memory is short, the group that lacks it stands in `starved`, in order. Its turn comes whenever something is given back
-(`feed`): it takes one sandbox's worth and goes to the end. If stopping idle sandboxes makes room, they are told to stop and what
-they will free is earmarked, so that nobody behind takes it; if only working ones hold the memory, the group lets those behind it
-pass, for nobody knows how long that will take.
+(`feed`): it takes one sandbox's worth and goes to the end. If freezing idle sandboxes, and measuring them, may make room, that is
+done first: it costs nobody anything. If stopping them does, they are told to stop. What they will free is earmarked, so that
+nobody behind takes it; if only working ones hold the memory, the group lets those behind it pass, for nobody knows how long that
+will take.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import DECAY_S, Supply
 from gateway.scheduler.waiting import Place, Ticket
 
+COOL: Final = 16  #: sandboxes that are frozen in one step where memory is short: about 0.1 ms each
 FEED: Final = 8  #: starved groups that one event looks at
 RECHECK_S: Final = 0.01  #: how often it is asked again whether waiters are worth a start
 RECHECKS: Final = 64  #: groups that are asked in one tick
@@ -220,17 +222,22 @@ class Moves(Ledger):
         )
 
     def _room(self, need_bytes: int, need_count: int, spared: Instance | None, out: Out) -> Room:
-        """Whether there is room, made by eviction where that helps."""
+        """Whether there is room, made by freezing what is idle and, where that is not enough, by eviction."""
         budget = self.budget
         if budget.fits(need_bytes, need_count):
             return Room.FREE
         spared_bytes, spared_count = (spared.memory_bytes, 1) if spared is not None else (0, 0)
         if budget.hopeless(need_bytes, need_count, spared_bytes, spared_count):
             return Room.NONE
-        for victim in eviction.victims(self.index, self.supplies.values(), spared):
-            if not budget.lacking(need_bytes, need_count):
+        for _ in range(COOL):
+            if not (self.index.warm and budget.short_of(need_bytes)):
                 break
-            self.retire(victim, out)
+            self.cool(next(iter(self.index.warm)), out)
+        if not (self.index.warm and budget.short_of(need_bytes)):  # else go on when those are measured
+            for victim in eviction.victims(self.index, self.supplies.values(), spared):
+                if not budget.lacking(need_bytes, need_count):
+                    break
+                self.retire(victim, out)
         budget.earmark(need_bytes, need_count)
         return Room.COMING
 

@@ -361,6 +361,26 @@ def test_memory_is_made_by_evicting_who_was_used_longest_ago() -> None:
     )  # fmt: skip
 
 
+def test_who_uses_little_is_not_evicted_by_waves_of_wakings() -> None:
+    """Idle ones count all that they may use until they are measured; where memory is short that is sooner than usual."""
+    names = [f"f{number}" for number in range(40)]
+
+    async def scenario(world: World) -> None:
+        for name in names:
+            await world.invoke(name)
+        at_first = set(world.host.live)
+        for first in range(0, 40, 5):
+            served(await asyncio.gather(*(world.invoke(name) for name in names[first : first + 5])))
+        assert set(world.host.live) >= at_first
+        assert len([one for one in world.host.live.values() if one.spec]) == 40
+
+    policy = dataclasses.replace(POLICY, memory_bytes=10 * 128 * MIB, stems_min=0, stems_max=0)
+    in_world(
+        scenario, *(function(version(name, memory_mb=128)) for name in names),
+        behaviour=Behaviour(idle_bytes=3 * MIB), policy=policy,
+    )  # fmt: skip
+
+
 def test_memory_is_waited_for_when_everybody_works() -> None:
     async def scenario(world: World) -> None:
         took_s = sorted(one.took_s for one in served(await asyncio.gather(*(world.invoke(name) for name in "ab"))))
