@@ -171,7 +171,7 @@ def _credentials() -> Credentials:
 def _policy(settings: Settings) -> Policy:
     return Policy(
         memory_bytes=host.memory_budget_bytes(settings),
-        max_sandboxes=settings.max_sandboxes,
+        max_sandboxes=host.max_sandboxes(settings),
         concurrency=settings.concurrency_limit,
         queue_max=settings.queue_max,
         queue_max_per_key=settings.queue_max_per_function,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 import socket
 import urllib.parse
 from pathlib import Path
 from typing import Final
 
 from gateway.settings import Settings
-from sandbox.native.probe import resolves_localhost
+from sandbox.native.probe import resolves_localhost, room_for_sandboxes
 
 MIB: Final = 1 << 20
 SHARE_FOR_SANDBOXES: Final = 0.8
@@ -23,6 +24,12 @@ def memory_budget_bytes(settings: Settings) -> int:
         return settings.memory_budget_mb * MIB
     limits = [limit for limit in (_available_bytes(), _cgroup_left_bytes()) if limit is not None]
     return int(min(limits, default=_NO_MEMORY_KNOWN) * SHARE_FOR_SANDBOXES)
+
+
+def max_sandboxes(settings: Settings) -> int:
+    """What was set, but no more than this process has descriptors for: without any it could not even refuse a client."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return settings.max_sandboxes if soft == resource.RLIM_INFINITY else min(settings.max_sandboxes, room_for_sandboxes(soft))
 
 
 def _available_bytes() -> int | None:

@@ -35,7 +35,7 @@ def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
     found = [
         f"process {pid}: {_command(pid)}"
         for pid in _pids()
-        if (ours(_read(f"/proc/{pid}/cgroup")) or (pid != os.getpid() and ours(_read(f"/proc/{pid}/cmdline")))) and not _dead(pid)
+        if (ours(_read(f"/proc/{pid}/cgroup")) or (pid != os.getpid() and ours(_read(f"/proc/{pid}/cmdline")))) and not dead(pid)
     ]
     found += [f"cgroup {path}" for path in _cgroups() if any(label in path for label in labels)]
     found += [f"mount {line}" for line in _read("/proc/self/mountinfo").splitlines() if ours(line)]
@@ -94,7 +94,7 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def _dead(pid: int) -> bool:
+def dead(pid: int) -> bool:
     """Whether all its threads have ended."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,14 +68,17 @@ class Family:
     def __init__(self, supervisor: int) -> None:
         self.supervisor = supervisor
         self.gateway = self.spawner = 0
-        for child in children(supervisor):
-            line = command(child.pid)
-            if "gateway.app" in line:
-                self.gateway = child.pid
-            elif "sandbox.native.spawner" in line:
-                self.spawner = child.pid
-        self.zygotes, self.inits = of_spawner(self.spawner)
-        self.runtimes = [child.pid for init in self.inits for child in children(init)]
+        everybody = stats()
+        for process in everybody:
+            if process.parent == supervisor:
+                line = command(process.pid)
+                if "gateway.app" in line:
+                    self.gateway = process.pid
+                elif "sandbox.native.spawner" in line:
+                    self.spawner = process.pid
+        self.zygotes, self.inits = _told_apart(process for process in everybody if process.parent == self.spawner)
+        inits = set(self.inits)
+        self.runtimes = [process.pid for process in everybody if process.parent in inits]
 
     @property
     def all(self) -> set[int]:
@@ -84,10 +88,14 @@ class Family:
 
 def of_spawner(pid: int) -> tuple[list[int], list[int]]:
     """(its zygotes, its sandboxes' inits)."""
+    return _told_apart(children(pid))
+
+
+def _told_apart(born: Iterable[Stat]) -> tuple[list[int], list[int]]:
     ours = _namespace(os.getpid())
     zygotes: list[int] = []
     inits: list[int] = []
-    for child in children(pid):
+    for child in born:
         if _ZYGOTE in command(child.pid):
             (zygotes if _namespace(child.pid) == ours else inits).append(child.pid)
     return zygotes, inits

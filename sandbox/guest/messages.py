@@ -12,6 +12,15 @@ MAX_MESSAGE_BYTES = 160 * 1024  # below the default send buffer, in which a whol
 MAX_DESCRIPTORS = 16
 
 
+class DescriptorsLost(ValueError):
+    """`message` came whole, but this process has no numbers free for its descriptors (RLIMIT_NOFILE)."""
+
+    def __init__(self, message):
+        # type: (dict[str, object]) -> None
+        super().__init__("no descriptor is free for what a message brought")
+        self.message = message
+
+
 def send(sock, message, fds=()):
     # type: (socket.socket, dict[str, object], tuple[int, ...] | list[int]) -> None
     """Raises OSError; BlockingIOError when `sock` is non-blocking and full."""
@@ -34,14 +43,19 @@ def receive(sock):
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % size])
     if not data:
+        for fd in fds:
+            os.close(fd)
         return None, []
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    try:
+        if flags & socket.MSG_TRUNC:
+            raise ValueError("message truncated")
+        message = json.loads(data.decode())
+        if not isinstance(message, dict):
+            raise ValueError("message is not an object")
+        if flags & socket.MSG_CTRUNC:
+            raise DescriptorsLost(message)
+    except ValueError:
         for fd in fds:
             os.close(fd)
-        raise ValueError("message truncated")
-    message = json.loads(data.decode())
-    if not isinstance(message, dict):
-        for fd in fds:
-            os.close(fd)
-        raise ValueError("message is not an object")
+        raise
     return message, list(fds)

@@ -20,6 +20,7 @@ Message = dict[str, object]
 class Channel:
     """`on_message(message, fds)` for each packet, `on_closed()` once when the peer is gone.
 
+    A message whose descriptors could not be taken, because this process has no number free for them, has the key ``lost``.
     Both are called in the loop, neither after `close`. The receiver owns the descriptors that it is given.
     """
 
@@ -66,6 +67,8 @@ class Channel:
                 message, fds = messages.receive(self._sock)
             except BlockingIOError:
                 return
+            except messages.DescriptorsLost as error:
+                message, fds = {**error.message, "lost": True}, []
             except (ValueError, OSError):
                 self._gone()
                 return

@@ -174,6 +174,10 @@ class NativeHandle:
             raise SandboxGone
 
 
+class DescriptorsLost(DriverUnavailable):
+    """The gateway has no descriptors free for another sandbox (ulimit -n)."""
+
+
 class NativeDriver:
     """Talks to the spawner that listens at `socket_path`; `code_dir` is the code store that both know."""
 
@@ -232,7 +236,12 @@ class NativeDriver:
             made.append(NativeHandle(self, name, runtime, reply, fds))
             self._handles[name] = made[0]
 
-        await self.request({"op": "create", "id": name, "runtime": runtime}, received)
+        try:
+            await self.request({"op": "create", "id": name, "runtime": runtime}, received)
+        except DescriptorsLost:
+            with contextlib.suppress(SandboxError):
+                await self.request({"op": "stop", "id": name})
+            raise
         return made[0]
 
     async def _undo(self, making: asyncio.Task[NativeHandle]) -> None:
@@ -283,6 +292,8 @@ class NativeDriver:
         error: SandboxError | None = None
         if "refused" in reply:
             error = SandboxError(f"the spawner refused: {reply['refused']}")
+        elif "lost" in reply:
+            error = DescriptorsLost()
         elif "error" in reply:
             error = DriverUnavailable(f"the spawner could not: {reply['error']}")
         else:

@@ -7,6 +7,7 @@ thaw, which a v1 freezer needs for the kill to arrive; reap; then remove what ha
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -89,7 +90,10 @@ class Jail:
     def _on_message(self, message: Message, fds: list[int]) -> None:
         if message["event"] == "stem" and not self._stem.done():
             self._unclaimed = fds
-            self._stem.set_result(None)
+            if "lost" in message:
+                self._stem.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            else:
+                self._stem.set_result(None)
             return
         for fd in fds:
             os.close(fd)

@@ -202,11 +202,15 @@ def overlay() -> Fact:
     return Fact("overlay", Level.GOOD, "layers are merged without copying")
 
 
+def room_for_sandboxes(open_files: int) -> int:
+    """How many sandboxes a gateway with so many descriptors may have: eight each are its own, and clients want theirs."""
+    return max(1, open_files // 16)
+
+
 def open_files() -> Fact:
-    """The gateway holds some ten descriptors per sandbox and one per client."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 16384:
-        detail = f"at most {hard} open files: room for about {hard // 16} sandboxes"
+        detail = f"at most {hard} open files: room for about {room_for_sandboxes(hard)} sandboxes"
         return Fact("open files", Level.DEGRADED, detail, "raise it: ulimit -n, or LimitNOFILE= in the service")
     return Fact("open files", Level.GOOD, f"up to {hard}")
 
