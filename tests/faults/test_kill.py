@@ -7,6 +7,7 @@ everything. Requests that were waiting for a sandbox just wait a little longer.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -78,9 +79,10 @@ def check(work: Load, *allowed: End) -> None:
 
 
 def kill(*pids: int) -> float:
-    """When it was done."""
+    """When it was done. The first may have taken others along already."""
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return time.monotonic()
 
 

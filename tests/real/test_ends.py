@@ -23,6 +23,7 @@ from sandbox.errors import SandboxError
 from sandbox.guest import messages
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.driver import HOST_ARCHITECTURE, NativeHandle
+from sandbox.native.spawner import SPARE_VOLUMES
 from sandbox.spec import Architecture, StemKey
 from tests import leftovers
 from tests.processes import children, descriptors, of_spawner
@@ -32,7 +33,6 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
 
 KEY = StemKey(PYTHON, HOST_ARCHITECTURE or Architecture.X86_64)
 MOST = 64  #: sandboxes that the spawner of these tests grants
-SPARE_VOLUMES = 8
 REST_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0  #: with all processors busy
 
@@ -64,7 +64,7 @@ async def host(tmp_path: Path, owner: str) -> AsyncIterator[Spawned]:
     """A spawner that has made a sandbox before, so that what stays (a zygote, spare disks) is there; accounts must match."""
     async with spawned(tmp_path, owner, MOST) as spawner:
         await (await spawner.driver.create(KEY)).stop()
-        await until(lambda: Account.of(spawner).disks == SPARE_VOLUMES)
+        assert await until(lambda: Account.of(spawner).disks == SPARE_VOLUMES), "spare disks"
         before = Account.of(spawner)
         assert (before.children, before.unreaped, before.cgroups) == (1, 0, 0)
         yield spawner
