@@ -353,18 +353,22 @@ CLIENTS = [
 def test_client(product: Product, healthy: Healthy, sent: bytes, then: str | tuple[int, str]) -> None:
     name = product.deploy(SLOW, Timeout=5, MemorySize=512)
     whole = sent.startswith(invocation(b"0")[:-1])
+
+    def logged(line: str) -> bool:
+        return any(entry.startswith(line) for entry in product.log(name))
+
     with connected(product.instance.endpoint) as connection:
         connection.sendall(sent.replace(b"NAME", name.encode()))
+        if whole:  # who leaves before it runs gives up its place in the queue
+            eventually(lambda: logged("START RequestId: "))
         if then == STAYS:
             healthy()
         elif then != LEAVES:
             status, headers, body = received(connection)
             assert (status, headers["x-amzn-errortype"]) == then
             assert set(json.loads(body)) & {"message", "Message"}
-        elif whole:  # who leaves before that gives up its place in the queue
-            eventually(lambda: any(entry.startswith("START RequestId: ") for entry in product.log(name)))
     if whole:  # the function runs to its end, whoever listens
-        eventually(lambda: any(entry.startswith("REPORT RequestId: ") for entry in product.log(name)))
+        eventually(lambda: logged("REPORT RequestId: "))
     healthy()
     assert len(product.invoke(name, 0).value) == 6 << 20
 
