@@ -83,7 +83,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         urls = await host.urls(settings, endpoint)
         driver = _driver(settings, place)
         opened.push_async_callback(driver.close)
-        await driver.start()
+        if not await ending.unless_begun(driver.start()):
+            return
         logs = Logs(directory=state_dir / LOGS, clock=clock)
         logs.start()
         opened.push_async_callback(asyncio.to_thread, logs.close)

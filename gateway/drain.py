@@ -36,12 +36,22 @@ class Ending:
 
     async def patiently(self, work: Coroutine[Any, Any, None]) -> bool:
         """Run `work` until it is done or `hurried` is; whether it was done. What it raises is raised."""
-        task = Tasks(lambda _: None).start(work, "drain")
-        await asyncio.wait({task, self.hurried}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-            return True
-        _log.warning("told a second time to end: what still runs is cut off")
-        task.cancel()
-        await asyncio.wait({task})
-        return False
+        done = await _until(work, self.hurried, "drain")
+        if not done:
+            _log.warning("told a second time to end: what still runs is cut off")
+        return done
+
+    async def unless_begun(self, work: Coroutine[Any, Any, None]) -> bool:
+        """The same for the start: who is told to end does not first wait for a spawner that may never come."""
+        return await _until(work, self.begun, "start")
+
+
+async def _until(work: Coroutine[Any, Any, None], stop: asyncio.Future[None], name: str) -> bool:
+    task = Tasks(lambda _: None).start(work, name)
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.wait({task})
+    return False
