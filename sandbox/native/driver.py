@@ -249,7 +249,8 @@ class NativeDriver:
             await (await making).stop()
 
     async def request(self, message: Message, received: Received | None = None) -> None:
-        """Raises DriverUnavailable when the spawner is not there, goes meanwhile or fails, SandboxError when it refuses.
+        """Raises DriverUnavailable when the spawner is not there, goes meanwhile or fails, SandboxGone when the sandbox is not
+        there any more, SandboxError when the spawner refuses.
 
         `received` is called with a good answer and its descriptors in the step in which it comes: whatever comes right behind
         it finds things as they are then, and no descriptor is lost when the caller is cancelled.
@@ -292,6 +293,8 @@ class NativeDriver:
         error: SandboxError | None = None
         if "refused" in reply:
             error = SandboxError(f"the spawner refused: {reply['refused']}")
+        elif "gone" in reply:
+            error = SandboxGone(str(reply["gone"]))
         elif "lost" in reply:
             error = DescriptorsLost()
         elif "error" in reply:

@@ -20,6 +20,10 @@ STEM_S = 10.0
 _SEND_ONLY = ("code", "signal", "launch_error")
 
 
+class Ended(OSError):
+    """The sandbox is not there any more, for the reason given."""
+
+
 class Jail:
     """`on_exit(status)` for each runtime that ends, `on_gone(reason)` once when init ended unasked; neither after `stop`.
 
@@ -66,22 +70,31 @@ class Jail:
             self._ended.set_result(None)
 
     async def stem(self) -> list[int]:
-        """The descriptors that init made: the runtime's connection, and the listener the first time. Raises OSError."""
+        """The descriptors that init made: the runtime's connection, and the listener the first time.
+
+        Raises Ended, TimeoutError, OSError.
+        """
         async with asyncio.timeout(STEM_S):
             await asyncio.shield(self._stem)
         if self.stopping:
-            raise OSError("it was stopped")
+            raise Ended("it was stopped")
         fds, self._unclaimed = self._unclaimed, []
         return fds
 
     def specialise(self, message: Message, fds: list[int]) -> None:
-        """Raises BrokenPipeError when the sandbox is gone; closes `fds`."""
+        """Raises Ended; closes `fds` in any case."""
+        if self._channel.closed:
+            for fd in fds:
+                os.close(fd)
+            raise Ended(self._reason)
         self.specialised = True
         self._oom_kills = self.group.oom_kills()
         self._channel.send(message, fds)
 
     async def reset(self) -> int:
-        """Raises OSError. Gives the new runtime's connection."""
+        """Raises what `stem` does. Gives the new runtime's connection."""
+        if self._channel.closed:
+            raise Ended(self._reason)
         self._stem = self._loop.create_future()
         self._channel.send({"op": "reset"})
         (connection,) = await self.stem()
@@ -106,7 +119,7 @@ class Jail:
 
     def _on_closed(self) -> None:
         if not self._stem.done():
-            self._stem.set_exception(OSError(self._reason))
+            self._stem.set_exception(Ended(self._reason))
             self._stem.exception()
 
     def _reap(self) -> None:

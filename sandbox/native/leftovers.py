@@ -70,17 +70,39 @@ def _below(base: Path) -> list[Path]:
     return [Path(directory) for directory, _, _ in os.walk(base, topdown=False)]
 
 
+def _kill_members(group: Path) -> set[int]:
+    """Kill who is in a group, and say who that is. A member may end meanwhile and its number be somebody else's, so each is held
+    by a descriptor and only killed if it is a member then.
+    """
+    held: dict[int, int] = {}
+    try:
+        for pid in _members(group):
+            with contextlib.suppress(OSError):
+                held[pid] = os.pidfd_open(pid)
+        members = _members(group)
+        for pid in members & held.keys():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(held[pid], signal.SIGKILL)
+        return members
+    finally:
+        for fd in held.values():
+            os.close(fd)
+
+
+def _members(group: Path) -> set[int]:
+    try:
+        return {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    except OSError:  # the group is gone
+        return set()
+
+
 def _kill(groups: list[Path]) -> set[int]:
     """Kill first, thaw after, so that nothing that was frozen runs again."""
     pids: set[int] = set()
     for group in groups:
-        with contextlib.suppress(OSError):
-            pids.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
+        pids |= _kill_members(group)
         with contextlib.suppress(OSError):
             write(group / "cgroup.kill", "1")
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
     for group in groups:
         for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
             with contextlib.suppress(OSError):

@@ -33,7 +33,7 @@ from sandbox.guest import syscalls
 from sandbox.native import interpreters, leftovers
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.channel import Channel, Message
-from sandbox.native.jail import Jail
+from sandbox.native.jail import Ended, Jail
 from sandbox.native.volumes import Volumes
 from sandbox.native.zygotes import Zygotes
 from sandbox.tasks import Tasks
@@ -133,6 +133,8 @@ class Spawner:
                     raise Refused(f"no such operation: {other!r}")
         except Refused as error:
             reply["refused"] = str(error)
+        except Ended as error:
+            reply["error" if message.get("op") == "create" else "gone"] = str(error)
         except (OSError, TimeoutError) as error:
             reply["error"] = str(error) or type(error).__name__
         except Exception as error:

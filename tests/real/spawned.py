@@ -20,6 +20,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
 
 PYTHON = f"python3.{sys.version_info.minor}"  #: a runtime that is there wherever the tests run
+SPARE_VOLUMES = 4  #: fewer than usual, so that a spawner comes to rest sooner
 
 
 class Spawned:
@@ -55,6 +56,7 @@ class Spawned:
             "run_dir": str(self.directory / "run"),
             "uid_base": 1_900_000_000,
             "max_sandboxes": self.max_sandboxes,
+            "spare_volumes": SPARE_VOLUMES,
         }
         status_r, status_w = os.pipe()
         try:

@@ -23,13 +23,12 @@ from sandbox.errors import SandboxError
 from sandbox.guest import messages
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.driver import HOST_ARCHITECTURE, NativeHandle
-from sandbox.native.spawner import SPARE_VOLUMES
 from sandbox.spec import Architecture, StemKey
 from tests import leftovers
 from tests.processes import children, descriptors, of_spawner
-from tests.real.spawned import PYTHON, Spawned, spawned
+from tests.real.spawned import PYTHON, SPARE_VOLUMES, Spawned, spawned
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(60)]
 
 KEY = StemKey(PYTHON, HOST_ARCHITECTURE or Architecture.X86_64)
 MOST = 64  #: sandboxes that the spawner of these tests grants
@@ -186,7 +185,6 @@ async def test_a_stop_that_nobody_awaits_happens(host: Spawned) -> None:
     await handle.stop()
 
 
-@pytest.mark.slow
 async def test_creates_while_the_zygote_dies(host: Spawned) -> None:
     """Each either comes about or fails, and what a dying zygote had forked and not told of yet is found and ended."""
     failed = 0

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.guest import syscalls
-from sandbox.native.cgroups import find_hierarchies, write
+from sandbox.native.cgroups import Cgroups, find_hierarchies, write
+from sandbox.native.leftovers import clear, sweep
 from tests import leftovers
 from tests.processes import children
 
@@ -144,6 +145,46 @@ def test_the_image_of_a_disk(label: str, tmp_path: Path) -> None:
     image.touch()
     assert leftovers.labelled([label], [tmp_path]) == [f"file {image}"]
     image.unlink()
+
+
+FORKING = "import os, time\nprint(flush=True)\nwhile True:\n pid = os.fork()\n if pid == 0: time.sleep(0.02); os._exit(0)\n"
+
+
+def test_sweep_removes_what_a_crash_left(label: str) -> None:
+    """Processes that sleep, are frozen, or fork while they are killed; with the cgroups that they are in."""
+    cgroups = Cgroups(label)
+    cgroups.prepare()
+    with contextlib.ExitStack() as opened:
+        for name, code in {"sleeps": "input()", "frozen": "input()", "forks": FORKING}.items():
+            process = opened.enter_context(
+                subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
+            )
+            opened.callback(process.kill)
+            group = cgroups.create(name, 100)
+            for directory in group.directories.values():
+                write(directory / "cgroup.procs", str(process.pid))
+            if name == "frozen":
+                fd = group.freeze_fd()
+                os.write(fd, group.freezer_words[0].encode())
+                os.close(fd)
+        found = sweep(label)
+        assert {line.partition(" ")[0] for line in found if not line.startswith("/")} == {"process"}
+        assert {"sleeps", "frozen", "forks"} <= {Path(line).name for line in found}
+    assert sweep(label) == []
+
+
+def test_clear_removes_sockets_and_empty_directories_only(tmp_path: Path) -> None:
+    run = tmp_path / "run" / "1"
+    (run / "gateway").mkdir(parents=True)
+    (run / "root").mkdir()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(run / "gateway" / "spawner.sock"))
+    (run / "root" / "kept").touch()
+    assert [line.partition(":")[0] for line in clear(run)] == [str(run / "root"), str(run)]
+    (run / "root" / "kept").unlink()
+    assert clear(run) == []
+    assert not run.exists()
+    assert clear(run) == []
 
 
 def test_a_network_namespace_and_a_child() -> None:
