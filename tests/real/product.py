@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import http.client
 import io
@@ -68,9 +69,9 @@ class Product:
         return Family(self.instance.process.pid)
 
     def deploy(self, code: str | Mapping[str, str | bytes], **settings: Any) -> str:
-        """A new function that can be invoked; `code` is app.py or all files. Its name."""
+        """A new function that can be invoked; `code` is app.py or all files. Its name, a new one if `settings` have none."""
         files = {"app.py": code} if isinstance(code, str) else code
-        name = f"f-{uuid.uuid4().hex[:12]}"
+        name = str(settings.pop("FunctionName", f"f-{uuid.uuid4().hex[:12]}"))
         wanted = {"Runtime": PYTHON, "Handler": "app.handler", "Role": ROLE, **settings}
         self.made.append(name)
         self.client.create_function(FunctionName=name, Code={"ZipFile": package(files)}, **wanted)
@@ -127,6 +128,17 @@ class Product:
         host = urllib.parse.urlsplit(url).hostname
         assert host is not None
         return f"/_urls/{host.partition('.')[0]}/" if ".lambda-url." in host else urllib.parse.urlsplit(url).path
+
+    def fetch(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """What plain HTTP gets: status, headers (names in lower case), body."""
+        with contextlib.closing(
+            http.client.HTTPConnection(urllib.parse.urlsplit(self.instance.endpoint).netloc, timeout=30)
+        ) as to:
+            to.request(method, path, body, headers or {})
+            answer = to.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     def remove(self, name: str) -> None:
         self.client.delete_function(FunctionName=name)

@@ -14,6 +14,7 @@ import random
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,7 +38,7 @@ from tests.real.expected import (
     reports,
     too_large,
 )
-from tests.real.product import PYTHON, ROLE, Product, connected, eventually, received
+from tests.real.product import PYTHON, ROLE, Answer, Product, connected, eventually, received
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -48,6 +49,8 @@ SIX_MB = 6 * 1024 * 1024
 RIGHT_AFTERWARDS_S = 2.0  #: for a warm function of 1 ms, on a machine with other work
 OTHER_DESCRIPTORS = 4  #: that may come and go: a client's connection, the database's files
 DESCRIPTORS_OF_A_SANDBOX = 8  #: that the gateway has: Runtime API connection and listener, each twice, log, freezer, memory twice
+
+ENDLESS = "endless-init"
 
 Healthy = Callable[[], None]
 
@@ -75,6 +78,16 @@ def healthy(lambent_up: Instance, lambda_client: LambdaClient) -> Iterator[Healt
         eventually(lambda: not left_over(lambent_up, not_ours))
     assert left_over(lambent_up, not_ours) == []
     assert descriptors_besides(lambent_up) <= at_first + OTHER_DESCRIPTORS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def endless(lambent_up: Instance, lambda_client: LambdaClient, healthy: Healthy) -> Iterator[Future[Answer]]:
+    """An invocation of a function whose Init never ends, begun before all tests: it takes eleven seconds."""
+    product = Product(lambent_up, lambda_client)
+    product.deploy("import time\ntime.sleep(60)", FunctionName=ENDLESS, Timeout=1)
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(product.invoke, ENDLESS)
+    product.clear()
 
 
 def left_over(instance: Instance, not_ours: set[str]) -> list[str]:
@@ -297,13 +310,12 @@ def test_a_runtime_that_is_killed_between_invocations(product: Product, healthy:
     healthy()
 
 
-def test_an_init_that_never_ends(product: Product, healthy: Healthy) -> None:
+def test_an_init_that_never_ends(endless: Future[Answer], product: Product, healthy: Healthy) -> None:
     """Ten seconds for Init, then the function's own timeout for Init within the invocation."""
-    name = product.deploy("import time\ntime.sleep(60)", Timeout=1)
-    answer = product.invoke(name)
+    answer = endless.result()
     TIMED_OUT(answer)
     assert 10 < answer.took_s < 14
-    assert "INIT_REPORT Init Duration: 10" in "".join(product.log(name))
+    assert "INIT_REPORT Init Duration: 10" in "".join(product.log(ENDLESS))
     healthy()
 
 

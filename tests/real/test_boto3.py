@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import json
 import re
 import threading
@@ -64,7 +63,7 @@ def test_from_create_to_delete(product: Product) -> None:
     assert (got["Configuration"]["State"], got["Configuration"]["LastUpdateStatus"]) == ("Active", "Successful")
     assert (got["Tags"], got["Code"]["RepositoryType"]) == ({"team": "blue"}, "S3")
     assert name in [found["FunctionName"] for found in aws.list_functions()["Functions"]]
-    assert fetch(product, urllib.parse.urlsplit(got["Code"]["Location"])._replace(scheme="", netloc="").geturl())[2] == code
+    assert product.fetch(urllib.parse.urlsplit(got["Code"]["Location"])._replace(scheme="", netloc="").geturl())[2] == code
 
     aws.update_function_configuration(FunctionName=name, Environment={"Variables": {"COLOUR": "blue"}}, Timeout=5, MemorySize=256)
     aws.get_waiter("function_updated").wait(FunctionName=name)
@@ -370,101 +369,6 @@ def test_policies(product: Product) -> None:
     aws.get_function_code_signing_config(FunctionName=name)
 
 
-def fetch(
-    product: Product, path: str, *, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """What plain HTTP gets: status, headers (names in lower case), body."""
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(product.instance.endpoint).netloc, timeout=30)
-    try:
-        connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
-
-
-def test_function_url(product: Product) -> None:
-    aws = product.client
-    name = product.deploy("def handler(e, c): return e")
-    created = aws.create_function_url_config(FunctionName=name, AuthType="NONE")
-    path = product.url_path(name)
-    url_id = path.split("/")[2]
-    domain = f"{url_id}.lambda-url.{REGION}.localhost"
-    assert created["FunctionUrl"] == aws.get_function_url_config(FunctionName=name)["FunctionUrl"]
-    assert re.fullmatch("[a-z0-9]{32}", url_id)
-    forbidden = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
-    status, headers, body = fetch(product, path)
-    assert (status, headers["x-amzn-errortype"], json.loads(body)) == (403, "AccessDeniedException", {"Message": forbidden})
-    product.allow_everybody(name)
-
-    by_path = {"path": f"/_urls/{url_id}/a/b%20c?x=1&x=2&y=", "headers": {}}
-    by_host = {"path": "/a/b%20c?x=1&x=2&y=", "headers": {"Host": f"{domain}:9000"}}
-    for way in (by_path, by_host):
-        sent = {"Cookie": "k=v; l=w", "X-Mine": "1", "Content-Type": "text/plain", **way["headers"]}  # type: ignore[dict-item]
-        status, headers, body = fetch(product, str(way["path"]), method="PUT", body="tschüß".encode(), headers=sent)
-        event = json.loads(body)
-        assert (status, headers["content-type"]) == (200, "application/json")
-        context = event["requestContext"]
-        assert (event["version"], event["routeKey"], event["rawPath"]) == ("2.0", "$default", "/a/b%20c")
-        assert (event["rawQueryString"], event["queryStringParameters"]) == ("x=1&x=2&y=", {"x": "1,2", "y": ""})
-        assert (event["cookies"], event["headers"]["x-mine"]) == (["k=v", "l=w"], "1")
-        assert (event["body"], event["isBase64Encoded"]) == ("tschüß", False)
-        assert (context["accountId"], context["apiId"], context["stage"]) == ("anonymous", url_id, "$default")
-        assert (context["domainName"], context["domainPrefix"]) == (domain, url_id)
-        assert (context["http"]["method"], context["http"]["path"], context["http"]["sourceIp"]) == (
-            "PUT",
-            "/a/b%20c",
-            "127.0.0.1",
-        )
-        assert context["requestId"] == headers["x-amzn-requestid"]
-
-    aws.update_function_url_config(FunctionName=name, AuthType="AWS_IAM")
-    assert fetch(product, path)[0] == 403
-    aws.delete_function_url_config(FunctionName=name)
-    status, headers, body = fetch(product, path)
-    assert (status, headers["x-amzn-errortype"], body) == (403, "AccessDeniedException", b'{"Message":null}')
-
-
-@pytest.mark.parametrize(
-    ("returned", "status", "content_type", "body"),
-    [
-        ("'hello'", 200, "application/json", b"hello"),
-        ("['hello', 3, True]", 200, "application/json", b'["hello",3,true]'),
-        ("3.1", 200, "application/json", b"3.1"),
-        ("{'hello': 'world'}", 200, "application/json", b'{"hello":"world"}'),
-        ("{'statusCode': 201, 'body': 'body123'}", 201, "application/json", b"body123"),
-        (
-            "{'statusCode': 200, 'headers': {'Content-Type': 'image/png'}, 'body': 'AAEC', 'isBase64Encoded': True}",
-            200,
-            "image/png",
-            b"\0\1\2",
-        ),
-        ("{'statusCode': 'no'}", 502, "text/plain", b"Internal Server Error"),
-        ("1 / 0", 502, "text/plain", b"Internal Server Error"),
-    ],
-)
-def test_answers_of_a_function_url(product: Product, returned: str, status: int, content_type: str, body: bytes) -> None:
-    name = product.deploy(f"def handler(e, c): return {returned}")
-    product.publish_url(name)
-    got, headers, content = fetch(product, product.url_path(name))
-    assert (got, headers["content-type"], content) == (status, content_type, body)
-
-
-def test_function_url_of_an_alias(product: Product) -> None:
-    aws = product.client
-    name = product.deploy(says("one"))
-    aws.publish_version(FunctionName=name)
-    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    product.publish_url(name, Qualifier="live")
-    path = product.url_path(name, Qualifier="live")
-    aws.update_function_code(FunctionName=name, ZipFile=package({"app.py": says("two")}))
-    product.updated(name)
-    assert fetch(product, path)[2] == b"one"
-    aws.publish_version(FunctionName=name)
-    aws.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
-    assert fetch(product, path)[2] == b"two"
-
-
 def test_every_runtime_of_this_host(product: Product) -> None:
     runtimes = [name for name, found in product.instance.status()["runtimes"].items() if found["available"]]
     assert PYTHON in runtimes
@@ -522,7 +426,7 @@ def test_everything_survives_a_restart(up: Callable[..., Instance], closed_at_en
             "tags": aws.list_tags(Resource=ARN + name),
             "one": {"value": product.invoke(name, Qualifier="1").value},
             "two": {"value": product.invoke(name).value},
-            "http": {"value": fetch(product, product.url_path(name))[2]},
+            "http": {"value": product.fetch(product.url_path(name))[2]},
         }
         for answer in answers.values():
             answer.pop("ResponseMetadata", None)
