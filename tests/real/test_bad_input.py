@@ -59,6 +59,7 @@ Healthy = Callable[[], None]
 def healthy(lambent_up: Instance, lambda_client: LambdaClient) -> Iterator[Healthy]:
     """Call it to see that gateway and spawner are the processes that they were, and that another function answers right now."""
     product = Product(lambent_up, lambda_client)
+    eventually(lambda: not left_over(lambent_up, set(lambent_up.status()["functions"])))
     at_first, not_ours = descriptors_besides(lambent_up), set(lambent_up.status()["functions"])
     name = product.deploy(archives.HANDLER, Timeout=10)
     product.invoke(name)
