@@ -214,8 +214,10 @@ def test_processes_of_sandboxes(start: Start, whose: str) -> None:
         victims = []
         for _ in range(KILLS):
             family = product.family
-            victims += chance.sample(family.inits if whose == "init" else family.runtimes, 1)
-            killed_s = kill(victims[-1])
+            there = family.inits if whose == "init" else family.runtimes
+            chosen = chance.sample(there, min(1, len(there)))
+            killed_s = kill(*chosen)
+            victims += chosen
             time.sleep(0.03)
         work.answered(WARM, killed_s, RECOVERED_S)
     check(work, End.FAILED)

@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(60)]
 KEY = StemKey(PYTHON, HOST_ARCHITECTURE or Architecture.X86_64)
 MOST = 64  #: sandboxes that the spawner of these tests grants
 REST_WITHIN_S = 10.0
+STEADY = 5  #: equal accounts in a row
 STOP_WITHIN_S = 5.0  #: with all processors busy
 
 
@@ -64,7 +65,7 @@ async def host(tmp_path: Path, owner: str) -> AsyncIterator[Spawned]:
     async with spawned(tmp_path, owner, MOST) as spawner:
         await (await spawner.driver.create(KEY)).stop()
         assert await until(lambda: Account.of(spawner).disks == SPARE_VOLUMES), "spare disks"
-        before = Account.of(spawner)
+        before = await steady(spawner)
         assert (before.children, before.unreaped, before.cgroups) == (1, 0, 0)
         yield spawner
         await rest(spawner, before)
@@ -78,6 +79,18 @@ async def until(right: Callable[[], bool]) -> bool:
             return False
         await asyncio.sleep(0.01)
     return True
+
+
+async def steady(host: Spawned) -> Account:
+    """Its account when nothing is under way: threads that make disks hold a descriptor for a moment."""
+    accounts = [Account.of(host)]
+
+    def same() -> bool:
+        accounts.append(Account.of(host))
+        return len(accounts) > STEADY and len(set(accounts[-STEADY:])) == 1
+
+    assert await until(same)
+    return accounts[-1]
 
 
 async def rest(host: Spawned, before: Account) -> None:
