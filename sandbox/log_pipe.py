@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import sys
 import termios
 from collections.abc import Callable
 from typing import Final
@@ -28,7 +27,7 @@ class LogPipe:
     def __init__(self, fd: int, sink: Callable[[bytes], None]) -> None:
         self.sink = sink
         self._fd = fd
-        self._count = bytearray(4)
+        self._count = memoryview(bytearray(4)).cast("i")
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._loop.add_reader(fd, self._readable)
@@ -39,7 +38,7 @@ class LogPipe:
             return
         # FIONREAD and not a read that fails: the usual answer is "nothing", and an exception costs more than the system call.
         fcntl.ioctl(self._fd, termios.FIONREAD, self._count, True)
-        missing = int.from_bytes(self._count, sys.byteorder)
+        missing = self._count[0]
         while missing > 0:
             data = os.read(self._fd, missing)
             if not data:

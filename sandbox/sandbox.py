@@ -46,6 +46,10 @@ TORN_GRACE_S: Final = 0.1
 INIT_ERROR_GRACE_S: Final = 0.3  # for a runtime that has reported its init error to end by itself, with its last log lines
 
 
+_DEAD, _STOPPING, _FROZEN, _SENT = State.DEAD, State.STOPPING, State.FROZEN, session.State.SENT  # see runtime_api.session
+_INVOKED, _RELEASED, _SUCCESS = Event.INVOKED, Event.RELEASED, Status.SUCCESS
+
+
 class Sandbox:
     """Made by `open`, given its function by `init`, used by `invoke` and `freeze`, ended by `stop`.
 
@@ -171,15 +175,15 @@ class Sandbox:
         Raises SandboxGone when the sandbox died or was stopped before: then nothing was begun.
         """
         before = self.state
-        if before is State.DEAD or before is State.STOPPING:
+        if before is _DEAD or before is _STOPPING:
             raise SandboxGone
-        self.state = lifecycle.following(before, Event.INVOKED)
+        self.state = lifecycle.following(before, _INVOKED)
         self._work = work
         self._settled = settled
         self._began_s = now_s = self._clock.monotonic()
         timeout_s = work.timeout_s
         self._api.invoke(work.request_id, wire.event(work, int((self._clock.wall() + timeout_s) * 1000)))
-        if before is State.FROZEN:
+        if before is _FROZEN:
             self._handle.thaw()
         self._deadline.set(now_s + timeout_s, now_s)
         if not self._specialised:
@@ -212,7 +216,7 @@ class Sandbox:
     # What the Runtime API tells (`runtime_api.server.Owner`).
 
     def on_next(self, before: session.State) -> None:
-        if before is session.State.SENT:
+        if before is _SENT:
             if self._exit is None:  # else it asked with its last breath: what follows the exit releases it
                 self._release()
         elif before is session.State.STARTED:
@@ -226,7 +230,7 @@ class Sandbox:
     def on_answer(self, payload: bytes, content_type: str, error_type: str | None) -> None:
         if self._grace is not None and self._exit is None:
             self._stop_waiting()  # it was torn, and came again
-        self._settle(Status.SUCCESS if error_type is None else Status.ERROR, payload, content_type, error_type)
+        self._settle(_SUCCESS if error_type is None else Status.ERROR, payload, content_type, error_type)
 
     def on_torn(self) -> None:
         if self._exit is None:
@@ -345,7 +349,7 @@ class Sandbox:
 
     def _release(self) -> None:
         self._deadline.clear()
-        self.state = lifecycle.following(self.state, Event.RELEASED)
+        self.state = lifecycle.following(self.state, _RELEASED)
         self.on_idle(self)
 
     def _end_init(self, status: str, error_type: str | None) -> None:

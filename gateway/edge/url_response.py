@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 from typing import Any, Final, NamedTuple, NoReturn
@@ -26,9 +27,11 @@ Headers = list[tuple[str, str]]
 
 JSON_TYPE: Final = ("Content-Type", "application/json")
 
+_CONTENT_TYPE: Final = "content-type"
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_LONG_NUMBER: Final = re.compile(rb"\d{20}")
+_LONG_NUMBER: Final = b"0" * 20
+_DIGITS_ALIKE: Final = bytes(ord("0") if chr(code).isdecimal() else ord(" ") for code in range(256))
 _STRING_OR_SPACE: Final = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _DROPPED: Final = frozenset(
     {"keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-amzn-requestid", "x-amzn-trace-id"}
@@ -104,19 +107,35 @@ def _headers(value: Any) -> Headers:
                 content = json.dumps(content)
             else:
                 raise UnusableResponse("a header is neither text nor a number")
-        if _TOKEN.fullmatch(name) is None or _CONTROL.search(content) is not None:
+        if _CONTROL.search(content) is not None:
             raise UnusableResponse("a header cannot be sent")
-        folded = name.lower()
-        if folded == "content-type":
+        header = _known_header(name) if len(name) <= _KNOWN_CHARACTERS else _header(name)
+        if header is _CONTENT_TYPE:
             typed = True
-        elif folded in _REMAPPED:
-            name = f"x-amzn-Remapped-{name}"
-        elif folded in _DROPPED:
+        elif header is not None:
+            name = header
+        else:
             continue
         headers.append((name, content))
     if not typed:
         headers.append(JSON_TYPE)
     return headers
+
+
+def _header(name: str) -> str | None:
+    """What a header is passed on as: its name, `_CONTENT_TYPE` for that one, None if it is dropped. Raises UnusableResponse."""
+    if _TOKEN.fullmatch(name) is None:
+        raise UnusableResponse("a header cannot be sent")
+    folded = name.lower()
+    if folded == _CONTENT_TYPE:
+        return _CONTENT_TYPE
+    if folded in _REMAPPED:
+        return f"x-amzn-Remapped-{name}"
+    return None if folded in _DROPPED else name
+
+
+_known_header: Final = functools.lru_cache(1024)(_header)  # functions use few names, again and again
+_KNOWN_CHARACTERS: Final = 64
 
 
 def _body(value: Any, encoded: Any) -> bytes:
@@ -149,7 +168,7 @@ def _refuse(constant: str) -> NoReturn:
 
 def _compact(value: Any, payload: bytes) -> bytes:
     """`value` without the whitespace between its parts."""
-    if _LONG_NUMBER.search(payload) is None:
+    if _LONG_NUMBER not in payload.translate(_DIGITS_ALIKE):  # a tenth of what a regular expression takes for 1 KB (7 us)
         try:
             return orjson.dumps(value)
         except TypeError:  # nested deeper than orjson writes

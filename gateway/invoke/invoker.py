@@ -50,6 +50,7 @@ class Invoker:
         self._region = region
         self._account_id = account_id
         self._queue_wait_s = queue_wait_s
+        self._loop: asyncio.AbstractEventLoop | None = None  # asked for once: up to Python 3.11 each asking is a getpid()
 
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         """What an invocation would run now. Raises ResourceNotFoundException, ResourceConflictException."""
@@ -68,7 +69,10 @@ class Invoker:
         Cancelled, the invocation leaves the queue, or runs on unheard.
         """
         version = self.resolve(invocation.function_name, invocation.qualifier)
-        call = Call(invocation, version, invocation.arrived_s + self._queue_wait_s, self._pool, self._clock)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        deadline_s = invocation.arrived_s + self._queue_wait_s
+        call = Call(invocation, version, deadline_s, self._pool, self._clock, self._loop.create_future())
         self._pool.submit(call)
         try:
             outcome = await call.outcome
@@ -91,9 +95,17 @@ class Call(Request):
 
     _held: Held
 
-    def __init__(self, invocation: Invocation, version: FunctionVersion, deadline_s: float, pool: Pool, clock: Clock) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        version: FunctionVersion,
+        deadline_s: float,
+        pool: Pool,
+        clock: Clock,
+        outcome: asyncio.Future[Outcome],
+    ) -> None:
         super().__init__(version, deadline_s)
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.outcome = outcome
         self.log_tail: bytes | None = None
         self._invocation = invocation
         self._pool = pool

@@ -30,6 +30,8 @@ from sandbox.spec import StemKey
 ATTEMPTS: Final = 3  #: starts in a row that fail, or sandboxes in a row that are dead, before a caller is told
 NOTHING: Final[Sequence[Command]] = ()
 
+_SETTLED, _RELEASED = Event.SETTLED, Event.RELEASED  # Python 3.11 takes 66 ns to read a member off its enum
+
 
 class Core(Moves):
     """The scheduler. A caller reads `wake_s`: `tick` is to be called then, or somewhat later."""
@@ -54,7 +56,7 @@ class Core(Moves):
 
     def settled(self, instance: Instance, now: float) -> None:
         """Its invocation has an answer. The sandbox and the slot are not free before `idled`."""
-        instance.see(Event.SETTLED)
+        instance.see(_SETTLED)
         self.unbusy(instance)
         group = instance.group
         group.finishing += 1
@@ -62,7 +64,7 @@ class Core(Moves):
 
     def idled(self, instance: Instance, now: float) -> Sequence[Command]:
         """Runtime and extensions asked for the next event."""
-        instance.see(Event.RELEASED)
+        instance.see(_RELEASED)
         group = instance.group
         group.finishing -= 1
         group.run_s.add(now - instance.since_s)

@@ -24,6 +24,8 @@ from sandbox.spec import StemKey
 
 Out = list[Command]
 
+_PICKED, _PLACED = Event.PICKED, Place.PLACED  # Python 3.11 takes 66 ns to read a member off its enum
+
 
 class Ledger:
     """An event begins with `out`, an empty list, and every step appends to it what is to be done."""
@@ -102,7 +104,7 @@ class Ledger:
 
     def run(self, ticket: Ticket, instance: Instance, now: float) -> Run:
         """Promise a sandbox, which is in no index any more, to a ticket, which waits nowhere any more."""
-        instance.see(Event.PICKED)
+        instance.see(_PICKED)
         group = instance.group
         if instance.memory_bytes != group.memory_bytes:  # it was frozen
             self.budget.take(group.memory_bytes - instance.memory_bytes)
@@ -110,7 +112,7 @@ class Ledger:
         instance.since_s = now
         group.busy += 1
         group.begun_sum_s += now
-        ticket.place = Place.PLACED
+        ticket.place = _PLACED
         return Run(ticket, instance)
 
     def unbusy(self, instance: Instance) -> None:

@@ -27,6 +27,8 @@ from sandbox.runtime_api.wire import Route
 if TYPE_CHECKING:
     from sandbox.runtime_api.server import RuntimeApi
 
+_RUNNING, _RESPONSE = State.RUNNING, Event.RESPONSE  # see session
+
 MAX_BODILESS_BYTES: Final = 17 << 16  #: of one request: AWS's client sends an error's cause as a header of up to 1 MiB
 MAX_BODILESS_WORK: Final = 256 << 20  #: bytes that the parser may copy for them: it appends each piece to what it has
 MAX_DISCARDED_BYTES: Final = 1 << 30  #: of a body that nobody wants
@@ -84,7 +86,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._api is None:
             return
-        if self._known and not self._partial and not self._waiting and self._api.session.state is State.RUNNING:
+        if self._known and not self._partial and not self._waiting and self._api.session.state is _RUNNING:
             answer = wire.answer_and_next(data, self._api.session.request_id)
             if answer is not None:
                 self._answer_and_next(self._api, answer)
@@ -124,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._feeding = True
         try:
             self._out += wire.ACCEPTED
-            api.session.answer_begins(api.session.request_id, Event.RESPONSE)
+            api.session.answer_begins(api.session.request_id, _RESPONSE)
             api.answered(answer, "application/json", None)
             self._waiting = True
             api.next(self)

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 from sandbox.runtime_api.connection import Connection
 from sandbox.runtime_api.session import Event, Session, State
 
+_RUNNING, _READY, _RESPONSE, _ERROR = State.RUNNING, State.READY, State.RESPONSE, State.ERROR  # see session
+
 MAX_CONNECTIONS: Final = 32  #: of one sandbox: a runtime, ten extensions, and room
 
 
@@ -62,7 +64,7 @@ class RuntimeApi:
         self._event = event
         self.session.invoked(request_id.encode())
         holder = self._holder
-        if holder is not None and self.session.state is State.RUNNING:
+        if holder is not None and self.session.state is _RUNNING:
             self._holder = None
             holder.send_event(event)
 
@@ -116,7 +118,8 @@ class RuntimeApi:
         if self.taking_answer:
             self._look_for_ends(connection)
         before = self.session.next()
-        if self.session.state is State.RUNNING:
+        state = self.session.state
+        if state is _RUNNING:
             connection.send_event(self._event)
             self.owner.on_next(before)
             return
@@ -125,7 +128,7 @@ class RuntimeApi:
         earlier, self._holder = self._holder, connection
         if earlier is not None and earlier is not connection:
             earlier.cut()  # its client gave it up, or asks twice; it would wait for ever
-        if before is not State.READY:
+        if before is not _READY:
             self._event = b""
         self.owner.on_next(before)
 
@@ -143,7 +146,7 @@ class RuntimeApi:
     @property
     def taking_answer(self) -> bool:
         """Whether an answer is being read that still counts: not when the runtime was dismissed meanwhile."""
-        return self.session.state is State.RESPONSE or self.session.state is State.ERROR
+        return (state := self.session.state) is _RESPONSE or state is _ERROR
 
     def torn(self) -> None:
         if self.taking_answer:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lambent_runtime_client
 from lambent_runtime_client import LambdaRuntimeClient, LambdaRuntimeClientError
 from tests.unit.guest.harness import ACCEPTED, Api, event_bytes
 
 
 class Recorded:
     """A connection that gives these pieces, whatever it is sent."""
+
+    family = socket.AF_INET
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = [piece for piece in pieces if piece]
@@ -170,3 +177,42 @@ def test_init_error_wants_its_acknowledgement() -> None:
     client = client_of(Recorded([b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"]))
     with pytest.raises(LambdaRuntimeClientError, match="403"):
         client.post_init_error(b"{}", "E")
+
+
+RUNTIME = """
+import resource, socket, sys
+from lambent_runtime_client import LambdaRuntimeClient
+client = LambdaRuntimeClient("127.0.0.1:9", socket.socket(fileno=int(sys.argv[1])))
+client.wait_next_invocation()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+for _ in range(int(sys.argv[2])):
+    client.post_invocation_result("1", b"[]")
+    client.wait_next_invocation()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before)
+"""
+
+
+def test_a_wait_is_one_sleep() -> None:
+    """The kernel wakes who sleeps in recv() of a Unix socket also when the other end reads: twice the switches, for nothing."""
+    rounds = 50
+    here, there = socket.socketpair()
+    with here, there:
+        runtime = subprocess.Popen(
+            [sys.executable, "-c", RUNTIME, str(there.fileno()), str(rounds)],
+            env={"PYTHONPATH": str(Path(lambent_runtime_client.__file__).parent)},
+            pass_fds=[there.fileno()],
+            stdout=subprocess.PIPE,
+        )
+        api = Api(here)
+        with runtime:
+            api.request()
+            here.sendall(event_bytes(b"1"))
+            for _ in range(rounds):
+                select.select([here], [], [], 10)
+                while Path(f"/proc/{runtime.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+                    pass  # its answer is here; now it sleeps
+                assert [api.request().method, api.request().method] == ["POST", "GET"]
+                here.sendall(ACCEPTED + event_bytes(b"1"))
+            assert runtime.stdout is not None
+            sleeps = int(runtime.stdout.read())
+    assert sleeps <= 1.2 * rounds
