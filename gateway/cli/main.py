@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "list": ("list", "Show the functions that there are."),
     "logs": ("logs", "Show what a function wrote."),
     "remove": ("remove", "Delete functions."),
+    "doctor": ("doctor", "Tell what this machine lacks, and what mends it."),
     "bench": ("bench", "Measure this machine: warm, cold."),
     "version": ("version", "Show the version."),
     "demo": ("demo", ""),

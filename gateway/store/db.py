@@ -142,11 +142,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Runs the migrations that this file has not seen; `user_version` is the number of the last one that it has."""
-    steps = sorted(
+def schemas() -> list[tuple[int, Path]]:
+    """Every schema that this version knows, oldest first: its number and the file that makes it of the one before."""
+    return sorted(
         (int(match[1]), file) for file in (_HERE / "migrations").iterdir() if (match := _MIGRATION.fullmatch(file.name))
     )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Runs the migrations that this file has not seen; `user_version` is the number of the last one that it has."""
+    steps = schemas()
     (seen,) = connection.execute("PRAGMA user_version").fetchone()
     newest = steps[-1][0]
     if seen > newest:

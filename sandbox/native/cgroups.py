@@ -66,7 +66,7 @@ def find_hierarchies(mountinfo: str | None = None) -> Hierarchies:
     return Hierarchies(v2, controllers, v1)
 
 
-def _delegated(v2: Path) -> Path | None:
+def delegated(v2: Path) -> Path | None:
     """Our own v2 group where systemd said that it is ours (Delegate=yes)."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         if line.startswith("0::"):
@@ -199,7 +199,7 @@ class Cgroups:
         self._name = f"lambent-{owner}"
         self._base: dict[Path, Path] = {}
         for mount_point in dict.fromkeys(path for path in found.values() if path is not None):
-            top = (_delegated(mount_point) if mount_point == self.hierarchies.v2 else None) or mount_point
+            top = (delegated(mount_point) if mount_point == self.hierarchies.v2 else None) or mount_point
             self._base[mount_point] = top / self._name
         self._memory, self._pids, self._cpu, self._freezer = (found[n] for n in ("memory", "pids", "cpu", "freezer"))
 
@@ -232,7 +232,7 @@ class Cgroups:
         wanted = self.hierarchies.v2_controllers & {"memory", "pids", "cpu"}
         if v2 is None or not wanted:
             return
-        top = _delegated(v2) or v2
+        top = delegated(v2) or v2
         if top != v2:  # a group with children that have controllers may have no processes of its own
             main = top / "main"
             main.mkdir(exist_ok=True)

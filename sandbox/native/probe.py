@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import errno
 import os
 import platform
 import resource
@@ -35,6 +36,15 @@ __all__ = ["Fact", "Interpreter", "Level", "find_interpreters", "host", "native_
 
 RESOLVE_S = 0.25  #: a resolver that asks the network for *.localhost may take seconds
 MKFS_DIRECTORIES = "/usr/sbin:/sbin:/usr/local/sbin"
+
+#: by the program that shows which one it is
+MANAGERS = {
+    "apt-get": "apt-get install -y",
+    "dnf": "dnf install -y",
+    "zypper": "zypper install -y",
+    "pacman": "pacman -S --noconfirm",
+    "apk": "apk add",
+}
 
 # Bits of linux/capability.h, and what the native driver needs each for.
 CAPABILITIES = {
@@ -67,6 +77,7 @@ class Fact:
     level: Level
     detail: str  #: what was found, and what it means if it is not good
     remedy: str = ""  #: what to do about it; empty where nothing needs doing
+    command: str = ""  #: the same for a shell, where a command can do it
 
     def __str__(self) -> str:
         return f"{self.name}: {self.level.value}: {self.detail}" + (f" ({self.remedy})" if self.remedy else "")
@@ -77,30 +88,46 @@ def host() -> list[Fact]:
     localhost = _in_background(lambda: socket.getaddrinfo("lambent.localhost", 80, type=socket.SOCK_STREAM))
     interpreters = find_interpreters()
     facts = [
-        _guarded("rights", rights),
-        _guarded("kernel", kernel),
-        _guarded("namespaces", namespaces),
-        _guarded("cgroups", control_groups),
-        _guarded("seccomp", seccomp),
-        _guarded("ext4 images", ext4_images),
-        _guarded("overlay", overlay),
-        _guarded("open files", open_files),
+        guarded("rights", rights),
+        guarded("kernel", kernel),
+        guarded("namespaces", namespaces),
+        guarded("cgroups", control_groups),
+        guarded("seccomp", seccomp),
+        guarded("ext4 images", ext4_images),
+        guarded("overlay", overlay),
+        guarded("open files", open_files),
     ]
     return [*facts, _resolver_fact(localhost()), *runtimes(interpreters)]
 
 
-def _guarded(name: str, check: Callable[[], Fact]) -> Fact:
+def guarded(name: str, check: Callable[[], Fact]) -> Fact:
+    """What `check` finds; that it cannot be found out is a fact as well."""
     try:
         return check()
     except (OSError, ValueError) as error:
         return Fact(name, Level.MISSING, f"could not be found out: {error}")
 
 
+def as_root(command: str) -> str:
+    """The command, for whoever is asking: with sudo where that is not root."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
+
+
+def install(package: str, *managers: str) -> str:
+    """The command that installs `package` with this system's package manager, one of `managers` if any are named; else empty."""
+    for manager, words in MANAGERS.items():
+        if (not managers or manager in managers) and shutil.which(manager):
+            return as_root(f"{words} {package}")
+    return ""
+
+
 def rights() -> Fact:
     """Root, and which capabilities of root a container may have taken away."""
     if os.geteuid() != 0:
         detail = "not root: functions run as plain processes, without any isolation"
-        return Fact("rights", Level.MISSING, detail, "start it with sudo, or as a system service")
+        return Fact(
+            "rights", Level.MISSING, detail, "start it with sudo, or as a system service", 'sudo "$(command -v lambent)" up'
+        )
     effective = 0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
@@ -131,19 +158,22 @@ def kernel(release: str | None = None) -> Fact:
 def namespaces() -> Fact:
     """Tried, since a seccomp filter or a sysctl may refuse what capabilities allow. The thread takes them along as it ends."""
     wanted = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-    refusals: list[str] = []
+    refusals: list[OSError] = []
 
     def attempt() -> None:
         try:
             syscalls.unshare(wanted)
         except OSError as error:
-            refusals.append(str(error))
+            refusals.append(error)
 
     thread = threading.Thread(target=attempt)
     thread.start()
     thread.join()
     if refusals:
         detail = f"the kernel refuses new mount, pid, net, ipc and uts namespaces: {refusals[0]}"
+        if refusals[0].errno == errno.ENOSPC:  # as namespaces(7) has it
+            raised = as_root("sysctl -w user.max_{mnt,pid,net,ipc,uts}_namespaces=100000")
+            return Fact("namespaces", Level.MISSING, detail, "raise the limits user.max_*_namespaces", raised)
         return Fact("namespaces", Level.MISSING, detail, "be root; in a container, --privileged")
     return Fact("namespaces", Level.GOOD, "mount, pid, net, ipc and uts namespaces can be made")
 
@@ -153,7 +183,8 @@ def control_groups() -> Fact:
     found = cgroups.find_hierarchies()
     if found.mode == "none":
         detail = "no cgroup hierarchy is mounted: nothing limits a function, and it cannot be frozen"
-        return Fact("cgroups", Level.MISSING, detail, "mount -t cgroup2 none /sys/fs/cgroup")
+        command = as_root("mount -t cgroup2 none /sys/fs/cgroup")
+        return Fact("cgroups", Level.MISSING, detail, "mount cgroup2", command)
     places = {name: found.of(name) for name in cgroups.V1_CONTROLLERS}
     absent = [name for name, place in places.items() if place is None]
     closed = sorted({str(place) for place in places.values() if place is not None and not _can_make_group(place)})
@@ -171,34 +202,42 @@ def control_groups() -> Fact:
     return Fact("cgroups", Level.GOOD, f"{found.mode}: {where}")
 
 
-def seccomp() -> Fact:
-    actions = Path("/proc/sys/kernel/seccomp/actions_avail")
+def seccomp(root: Path = Path("/")) -> Fact:
+    actions = root / "proc/sys/kernel/seccomp/actions_avail"
     if not actions.exists() or "errno" not in actions.read_text().split():
         detail = "this kernel has no system call filters: a function meets the kernel's whole surface"
         return Fact("seccomp", Level.DEGRADED, detail, "use a kernel with CONFIG_SECCOMP_FILTER")
     return Fact("seccomp", Level.GOOD, "system call filters")
 
 
-def ext4_images() -> Fact:
-    """What /tmp of a sandbox is made from where the host's file system has no project quotas."""
-    lacking = []
-    if shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:{MKFS_DIRECTORIES}") is None:
+def ext4_images(root: Path = Path("/"), path: str | None = None) -> Fact:
+    """What /tmp of every sandbox is made from; programs are looked for in `path`, by default PATH and mkfs's usual places."""
+    lacking, commands = [], []
+    if shutil.which("mkfs.ext4", path=path or f"{os.environ.get('PATH', '')}:{MKFS_DIRECTORIES}") is None:
         lacking.append("mkfs.ext4")
-    if "ext4" not in Path("/proc/filesystems").read_text().split():
+        commands.append(install("e2fsprogs"))
+    modules = []
+    if "ext4" not in (root / "proc/filesystems").read_text().split():
         lacking.append("ext4 in the kernel")
+        modules.append("ext4")
     try:
-        os.close(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(root / "dev/loop-control", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         lacking.append(f"/dev/loop-control ({error.strerror})")
+        modules.append("loop")
+    if modules:
+        commands.append(as_root(f"modprobe -a {' '.join(modules)}"))
     if lacking:
-        detail = f"without {', '.join(lacking)}: /tmp of a sandbox is kept in memory"
-        return Fact("ext4 images", Level.DEGRADED, detail, "install e2fsprogs; modprobe loop ext4; in a container, --privileged")
-    return Fact("ext4 images", Level.GOOD, "loop devices and mkfs.ext4")
+        detail = f"without {', '.join(lacking)}: there is nothing to make a sandbox's /tmp of, so there are no sandboxes"
+        remedy = "install e2fsprogs; load the modules; in a container, --privileged"
+        return Fact("ext4 images", Level.MISSING, detail, remedy, " && ".join(filter(None, commands)))
+    return Fact("ext4 images", Level.GOOD, "loop devices and mkfs.ext4: /tmp of a sandbox has the size that it was given")
 
 
-def overlay() -> Fact:
-    if "overlay" not in Path("/proc/filesystems").read_text().split():
-        return Fact("overlay", Level.DEGRADED, "several layers have to be copied together", "modprobe overlay")
+def overlay(root: Path = Path("/")) -> Fact:
+    if "overlay" not in (root / "proc/filesystems").read_text().split():
+        detail = "several layers have to be copied together"
+        return Fact("overlay", Level.DEGRADED, detail, "load the module", as_root("modprobe overlay"))
     return Fact("overlay", Level.GOOD, "layers are merged without copying")
 
 
@@ -211,7 +250,8 @@ def open_files() -> Fact:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 16384:
         detail = f"at most {hard} open files: room for about {room_for_sandboxes(hard)} sandboxes"
-        return Fact("open files", Level.DEGRADED, detail, "raise it: ulimit -n, or LimitNOFILE= in the service")
+        remedy = "raise it for this shell, or with LimitNOFILE= in the service"
+        return Fact("open files", Level.DEGRADED, detail, remedy, as_root("prlimit --pid $$ --nofile=1048576:1048576"))
     return Fact("open files", Level.GOOD, f"up to {hard}")
 
 
@@ -223,9 +263,8 @@ def resolves_localhost() -> bool:
 def _resolver_fact(answer: object) -> Fact:
     if answer is None:
         detail = "the resolver does not know *.localhost: function URLs are paths, not host names, unless told otherwise"
-        return Fact(
-            "*.localhost", Level.DEGRADED, detail, "use systemd-resolved or nss-myhostname; browsers and curl need neither"
-        )
+        remedy = "use systemd-resolved or nss-myhostname; browsers and curl need neither"
+        return Fact("*.localhost", Level.DEGRADED, detail, remedy, install("libnss-myhostname", "apt-get"))
     return Fact("*.localhost", Level.GOOD, "function URLs by host name work for every program on this machine")
 
 
@@ -234,18 +273,26 @@ def runtimes(interpreters: Iterable[Interpreter]) -> list[Fact]:
     interpreters = list(interpreters)
     serving = by_runtime(interpreters)
     supported = support(interpreters)
+    there = {interpreter.runtime for interpreter in interpreters}
     facts = []
     for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
         detail = supported[runtime].detail
         if not supported[runtime].available:
             what, _, remedy = detail.partition("; ")
-            facts.append(Fact(f"runtime {runtime}", Level.MISSING, what, remedy))
+            facts.append(Fact(f"runtime {runtime}", Level.MISSING, what, remedy, "" if runtime in there else _bringing(runtime)))
         elif serving[runtime].missing and runtime in PYTHON_RUNTIMES:
             remedy = "build it again with the libraries for these"
             facts.append(Fact(f"runtime {runtime}", Level.DEGRADED, detail, remedy))
         else:
             facts.append(Fact(f"runtime {runtime}", Level.GOOD, detail))
     return facts
+
+
+def _bringing(runtime: str) -> str:
+    """The command for an interpreter, where a tool for that is here."""
+    number = runtime.removeprefix("python") if runtime in PYTHON_RUNTIMES else PYTHON_RUNTIMES[-1].removeprefix("python")
+    tool = next((words for words in ("uv python install", "pyenv install") if shutil.which(words.split()[0])), None)
+    return f"{tool} {number}" if tool else ""
 
 
 def _can_make_group(place: Path) -> bool:
