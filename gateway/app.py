@@ -38,7 +38,9 @@ from gateway.edge.api import LambdaApi
 from gateway.edge.server import EdgeServer
 from gateway.errors import ResourceNotFoundException
 from gateway.invoke.invoker import Invoker
+from gateway.metrics import Metrics
 from gateway.observe import gateway_log
+from gateway.observe.lag import Lag
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
@@ -46,6 +48,7 @@ from gateway.scheduler.policy import Policy
 from gateway.settings import DEFINITIONS, SettingError, Settings, load
 from gateway.status import Status
 from gateway.store.db import StoreError
+from gateway.tally import Tallies
 from gateway.up import CODE, LOGS, STATE
 from sandbox.driver import Driver
 from sandbox.environment import Credentials
@@ -103,10 +106,22 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         async def open_sandbox(key: StemKey) -> Sandbox:
             return await Sandbox.open(await driver.create(key), key, clock=clock, credentials=credentials)
 
-        pool = Pool(open_sandbox=open_sandbox, code_path=control.code.path, logs=logs, clock=clock, policy=_policy(settings))
+        tallies = Tallies(settings.metrics_functions)
+        pool = Pool(
+            open_sandbox=open_sandbox,
+            code_path=control.code.path,
+            logs=logs,
+            clock=clock,
+            policy=_policy(settings),
+            tallies=tallies,
+        )
         opened.push_async_callback(pool.close, 0)
         control.catalog.subscribe(pool.function_changed)
         status = Status(version=_version(), endpoint=endpoint, driver=driver, pool=pool, owner=place.owner, clock=clock)
+        lag = Lag(clock)
+        lag.start()
+        opened.callback(lag.close)
+        metrics = Metrics(version=_version(), driver=driver.name, pool=pool, tallies=tallies, lag=lag)
         edge = EdgeServer(
             catalog=control.catalog,
             invoker=Invoker(
@@ -125,7 +140,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             region=settings.region,
             account_id=settings.account_id,
             url_domain=urls.domain,
-            local=functools.partial(_local, status),
+            local=functools.partial(_local, status, metrics),
         )
         opened.push_async_callback(edge.close)
         # What is here now stays to the end. A full collection would look at all of it (55,000 objects, mostly botocore's model)
@@ -183,8 +198,10 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-async def _local(status: Status, request: web.BaseRequest) -> web.StreamResponse:
-    """What is Lambent's own, below /_lambent/, and not a log."""
+async def _local(status: Status, metrics: Metrics, request: web.BaseRequest) -> web.StreamResponse:
+    """What is Lambent's own and not a log: /metrics, and what is below /_lambent/."""
+    if request.path == "/metrics" and request.method in ("GET", "HEAD"):
+        return await metrics.answer(request)
     if request.path == "/_lambent/status" and request.method == "GET":
         return web.Response(body=orjson.dumps(status.report()), content_type="application/json")
     raise ResourceNotFoundException(f"There is nothing at {request.method} {request.path}.")

@@ -80,6 +80,9 @@ class Settings:
         2_000_000_000, "First of the user ids that sandboxes get, one each; nothing else on the host may use them.",
         least=1000, most=4_200_000_000,
     )  # fmt: skip
+    metrics_functions: int = _setting(
+        100, "Functions that /metrics tells apart; all others are counted together.", least=0, most=10_000
+    )
     drain_s: float = _setting(30.0, "After SIGTERM, how long running invocations may take to finish.", least=0, most=86_400)
     log_format: Literal["text", "json"] = _setting("text", "Form of the gateway's own log.")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least important messages that are logged.")

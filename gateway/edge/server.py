@@ -1,7 +1,7 @@
 """The front door: one aiohttp server, low level, that hands each request to its route in the cheapest order.
 
 First what carries load: function URLs, by host (``ID.lambda-url.REGION.anything``) or by path (``/_urls/ID/…``), and Invoke. Then
-``/healthz`` and what is private to Lambent's own commands (``/_lambent/…``). All else is the Lambda API's.
+``/healthz``, ``/metrics`` and what is private to Lambent's own commands (``/_lambent/…``). All else is the Lambda API's.
 
 Whatever happens, a client sees an answer in AWS's form: errors that routes raise are rendered here, unexpected ones become a
 ServiceException with a request id and one entry in the gateway's log, and what is not HTTP is refused with a 400. A client that
@@ -53,9 +53,10 @@ Local = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class EdgeServer:
     """Everything that clients of this gateway talk to.
 
-    `api` answers what is neither a function URL nor Invoke, `local` what is private (``/_lambent/…``) apart from logs. A
-    function URL that is called by path shows its function the domain that it would have by host: ``ID.lambda-url.REGION.`` and
-    `url_domain`. `body_grace_s` and `keep_alive_s` are how long a body may stand still and a connection be unused.
+    `api` answers what is neither a function URL nor Invoke, `local` ``/metrics`` and what is private (``/_lambent/…``) apart from
+    logs. A function URL that is called by path shows its function the domain that it would have by host:
+    ``ID.lambda-url.REGION.`` and `url_domain`. `body_grace_s` and `keep_alive_s` are how long a body may stand still and a
+    connection be unused.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ class EdgeServer:
             return self._health()
         if path.startswith(log_route.PREFIX):
             return self._log(request, connection, path[len(log_route.PREFIX) :], query)
-        if path.startswith(_PRIVATE):
+        if path.startswith(_PRIVATE) or path == "/metrics":
             if self._local is None:
                 raise ResourceNotFoundException("There is nothing here.")
             return self._local(request)

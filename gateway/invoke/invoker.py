@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
@@ -26,7 +27,9 @@ from gateway.records import FunctionVersion
 from gateway.scheduler.admission import ACCOUNT, RESERVED
 from gateway.scheduler.commands import Why
 from sandbox.errors import RuntimeUnavailable
-from sandbox.outcome import Outcome, Work
+from sandbox.outcome import Outcome, Status, Work
+
+_SUCCESS: Final = Status.SUCCESS  # Python 3.11 takes 66 ns to read a member off its enum
 
 
 class Invoker:
@@ -134,6 +137,10 @@ class Call(Request):
 
     def _settled(self, outcome: Outcome) -> None:
         """All in this step: the sandbox may be given its next invocation, and write its START, as soon as this returns."""
+        tally = self._held.instance.group.tally
+        tally.duration_s.add(outcome.duration_s)
+        if outcome.status is not _SUCCESS:
+            tally.errors.add(outcome.status.value)
         log = self._held.log
         log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall()))
         if self._invocation.want_log_tail:

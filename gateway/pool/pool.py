@@ -29,6 +29,7 @@ from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
 from gateway.scheduler.policy import Policy
 from gateway.scheduler.state import Instance, State
+from gateway.tally import Tallies
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.spec import StemKey
 from sandbox.tasks import Tasks
@@ -42,8 +43,8 @@ class Pool:
     """All sandboxes of this gateway.
 
     `open_sandbox` makes a stem; it raises DriverUnavailable for what may be better soon, RuntimeUnavailable for what will not,
-    and leaves nothing behind when it raises or is cancelled. `code_path` is where a version's unpacked code is. `failed` is told
-    of faults of our own in a task: the pool goes on, but what the task was for is lost.
+    and leaves nothing behind when it raises or is cancelled. `code_path` is where a version's unpacked code is. What happens is
+    counted in `tallies`. `failed` is told of faults of our own in a task: the pool goes on, but what the task was for is lost.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Pool:
         logs: Logs,
         clock: Clock,
         policy: Policy,
+        tallies: Tallies | None = None,
         failed: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._open_sandbox = open_sandbox
@@ -61,7 +63,8 @@ class Pool:
         self._logs = logs
         self._clock = clock
         self._now = clock.monotonic
-        self._core = Core(policy)
+        self._tallies = Tallies() if tallies is None else tallies
+        self._core = Core(policy, self._tallies)
         self._held: dict[Instance, Held] = {}
         self._backlog: deque[Command] = deque()
         self._performing = False
@@ -120,6 +123,8 @@ class Pool:
         reserved = new.reserved_concurrency if new is not None else None
         if function is not None and reserved != (old.reserved_concurrency if old is not None else None):
             self._perform(core.reserved(function.name, reserved, now), now)
+        if old is not None and new is None:
+            self._tallies.forget(old.name)
 
     def snapshot(self) -> dict[str, Any]:
         """What there is now, as plain values, for people and benchmarks. Looks at every sandbox: not for the hot path."""
@@ -141,6 +146,7 @@ class Pool:
             "stems": dict(stems),
             "waiting": core.waiting,
             "running": core.in_flight - core.waiting,
+            "concurrency_limit": core.admission.account.limit,
             "memory": {"used_bytes": core.budget.used_bytes, "budget_bytes": core.budget.total_bytes},
         }
 
@@ -178,6 +184,7 @@ class Pool:
     def _gone(self, sandbox: SandboxLike, reason: str, held: Held) -> None:
         if held.instance.state is not State.STOPPING:
             _log.warning("sandbox %s is gone: %s", sandbox.id, reason)
+            self._tallies.totals.lost += 1
             now = self._now()
             self._perform(self._core.died(held.instance, now), now)
 
@@ -227,9 +234,11 @@ class Pool:
         except Exception as error:  # ours; the sandbox may be in any state
             _log.exception("could not hand an event to %s", held.sandbox.id)
             request.refused(Why.FAILED, error)
+            held.instance.group.tally.not_run.add(Why.FAILED.name.lower())
             self._perform(self._core.died(held.instance, now), now)
 
     async def _make(self, instance: Instance) -> None:
+        asked_s = self._now()
         try:
             sandbox = await self._open_sandbox(instance.stem)
         except asyncio.CancelledError:
@@ -247,6 +256,7 @@ class Pool:
         sandbox.on_idle = lambda sandbox: self._idled(sandbox, held)
         sandbox.on_gone = lambda sandbox, reason: self._gone(sandbox, reason, held)
         now = self._now()
+        self._tallies.totals.make_s.add(now - asked_s)
         self._perform(self._core.made(instance, now), now)
 
     async def _start(self, held: Held) -> None:

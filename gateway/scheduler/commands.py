@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Final
 
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
@@ -20,6 +21,10 @@ class Why(enum.Enum):
     TOO_LARGE = "the function needs more memory than there is"
     FAILED = "its sandbox could not be started"
     CLOSING = "the gateway is going down"
+
+
+#: Those that a caller may try again, as AWS answers them: 429.
+THROTTLES: Final = frozenset({Why.ACCOUNT, Why.RESERVED, Why.FULL, Why.LATE})
 
 
 @dataclasses.dataclass(slots=True)

@@ -130,6 +130,7 @@ class Core(Moves):
         self.budget.give_back(instance.memory_bytes, 1)
         supply = self.supplies[instance.stem]
         supply.failed(now, error, final=final)
+        self.tallies.totals.stem_failures.add(instance.stem.runtime)
         while final and supply.claims:
             group, _ = supply.claims.popleft()
             self.drop_claim(group)
@@ -148,6 +149,9 @@ class Core(Moves):
         supply = self.supplies[instance.stem]
         cold_s = now - instance.since_s
         group.cold_s.add(cold_s)
+        group.tally.cold_starts += 1
+        self.tallies.totals.stem_s.add(instance.claimed_s - instance.since_s)
+        self.tallies.totals.init_s.add(now - instance.claimed_s)
         supply.cold_s.add(cold_s)
         self.offer(instance, now, out)
         self.tend(supply, now, out)
@@ -161,6 +165,7 @@ class Core(Moves):
         out: list[Command] = []
         instance.see(Event.DIED)
         group = instance.group
+        group.tally.failed_starts += 1
         self.start_ended(instance, now)
         self.stop(instance, out)
         supply = self.supplies[instance.stem]

@@ -7,6 +7,7 @@ from gateway.scheduler.admission import Share
 from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Line
+from gateway.tally import Tally
 from sandbox.spec import StemKey
 
 MIB = 1 << 20
@@ -34,17 +35,19 @@ class Group:
         "run_s",
         "share",
         "stem",
+        "tally",
         "version",
         "waiting",
         "warm",
     )
 
-    def __init__(self, key: Key, version: FunctionVersion, share: Share) -> None:
+    def __init__(self, key: Key, version: FunctionVersion, share: Share, tally: Tally) -> None:
         self.key = key
         self.version = version
         self.memory_bytes = version.memory_mb * MIB
         self.stem = StemKey(version.runtime, version.architecture)
         self.share = share
+        self.tally = tally
         self.warm: dict[Instance, None] = {}  #: newest last
         self.frozen: dict[Instance, None] = {}  #: newest last
         self.waiting = Line()

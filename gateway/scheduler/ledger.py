@@ -12,7 +12,7 @@ from collections import OrderedDict
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Admission
 from gateway.scheduler.capacity import Budget
-from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import THROTTLES, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import KeepAlive
@@ -20,6 +20,7 @@ from gateway.scheduler.policy import Policy
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import Supply
 from gateway.scheduler.waiting import Deadlines, Place, Ticket
+from gateway.tally import Tallies
 from sandbox.spec import StemKey
 
 Out = list[Command]
@@ -30,8 +31,9 @@ _PICKED, _PLACED = Event.PICKED, Place.PLACED  # Python 3.11 takes 66 ns to read
 class Ledger:
     """An event begins with `out`, an empty list, and every step appends to it what is to be done."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, tallies: Tallies | None = None) -> None:
         self.policy = policy
+        self.tallies = Tallies() if tallies is None else tallies
         self.wake_s = math.inf  #: when `tick` is wanted next
         self.closing = False
         self.groups: dict[Key, Group] = {}  #: without the retired ones
@@ -68,7 +70,7 @@ class Ledger:
     def new_group(self, key: Key, version: FunctionVersion, now: float) -> Group:
         share = self.admission.share(version.name)
         share.groups += 1
-        group = self.groups[key] = Group(key, version, share)
+        group = self.groups[key] = Group(key, version, share, self.tallies.of(version.name))
         self.supply(group.stem, now)
         return group
 
@@ -93,6 +95,8 @@ class Ledger:
     def refuse(self, ticket: Ticket, why: Why, error: Exception | None = None) -> Refuse:
         """The last of a ticket that waits nowhere."""
         ticket.place = Place.OUT
+        tally = ticket.group.tally
+        (tally.throttles if why in THROTTLES else tally.not_run).add(why.name.lower())
         self.forget(ticket.group)
         return Refuse(ticket, why, error)
 
@@ -131,6 +135,7 @@ class Ledger:
     def cool(self, instance: Instance, out: Out) -> None:
         """Freeze a warm one."""
         instance.see(Event.COOLED)
+        self.tallies.totals.freezes += 1
         self.index.freeze(instance)
         self.budget.cooling(instance.memory_bytes)
         out.append(Freeze(instance))
@@ -159,6 +164,7 @@ class Ledger:
         instance.see(Event.CLAIMED)
         instance.group = group
         instance.since_s = since_s
+        instance.claimed_s = now
         instance.memory_bytes = group.memory_bytes  # the difference was taken when it was asked for
         supply = self.supplies[group.stem]
         supply.starting += 1

@@ -133,6 +133,11 @@ class Moves(Ledger):
         ticket, _ = group.waiting.popitem(last=False)
         self.waiting -= 1
         group.patience.add(ticket.queued_s, now)
+        waited_s = now - ticket.queued_s
+        if waited_s > 0:  # else one was thawed for it in this step
+            self.tallies.totals.wait_s.add(waited_s)
+            group.tally.waited += 1
+            group.tally.waited_s += waited_s
         out.append(self.run(ticket, instance, now))
         if not group.waiting:
             self.starved.pop(group, None)
@@ -195,6 +200,7 @@ class Moves(Ledger):
             if room is Room.FREE:
                 self.index.remove(frozen)
                 self.budget.unshelve(frozen.memory_bytes)
+                self.tallies.totals.thaws += 1
                 self.serve(frozen, now, out)
         elif self._worth_starting(group, now):
             room = self._start(group, now, out)
@@ -237,6 +243,7 @@ class Moves(Ledger):
             for victim in eviction.victims(self.index, self.supplies.values(), spared):
                 if not budget.lacking(need_bytes, need_count):
                     break
+                self.tallies.totals.evictions.add(victim.state.value)
                 self.retire(victim, out)
         budget.earmark(need_bytes, need_count)
         return Room.COMING

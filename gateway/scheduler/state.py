@@ -86,12 +86,13 @@ class Instance:
     """What the scheduler knows of one sandbox.
 
     `memory_bytes` is what it counts now. `since_s` is when it was asked for (STARTING), picked (RESERVED, FINISHING) or last used
-    (IDLE, FROZEN). `group` is not set before CLAIMED.
+    (IDLE, FROZEN). `group` and `claimed_s`, when it was given its function, are not set before CLAIMED.
     """
 
-    __slots__ = ("group", "memory_bytes", "number", "since_s", "state", "stem")
+    __slots__ = ("claimed_s", "group", "memory_bytes", "number", "since_s", "state", "stem")
 
     group: Group
+    claimed_s: float
 
     def __init__(self, number: int, stem: StemKey, memory_bytes: int) -> None:
         self.number = number

@@ -18,6 +18,7 @@ from gateway.invoke.invoker import Invoker
 from gateway.pool.pool import Pool
 from gateway.records import Function
 from gateway.scheduler.policy import MIB, Policy
+from gateway.tally import Tallies
 from sandbox.testing import Behaviour, FakeHost
 from tests.simloop import SimClock
 
@@ -105,10 +106,12 @@ class World:
         policy: Policy = POLICY,
         seed: int = 0,
         queue_wait_s: float = 30.0,
+        counted_functions: int = 100,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.clock = SimClock()
         self.host = FakeHost(behaviour)
+        self.tallies = Tallies(counted_functions)
         self.policy = policy
         self.book = Book()
         self.faults: list[BaseException] = []
@@ -119,6 +122,7 @@ class World:
             logs=self.book,
             clock=self.clock,
             policy=policy,
+            tallies=self.tallies,
             failed=self.faults.append,
         )
         self.catalog.subscribe(self.pool.function_changed)
