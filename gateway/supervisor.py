@@ -57,7 +57,8 @@ class Supervisor:
     """Runs `plans` until told to stop.
 
     `sweep` removes what a dead spawner left and returns what it found; it runs in forked children. `say` takes a line
-    for the user. `ready` is called once, when all children are, with the text that each gave with its ``ready``, by name.
+    for the user. `ready` is called once, when all children are, with the text that each gave with its ``ready``, by name;
+    `ending` once, when they are about to be ended.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Supervisor:
         sweep: Callable[[], Sequence[str]],
         say: Callable[[str], None],
         ready: Callable[[dict[str, str]], None] = lambda _: None,
+        ending: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self._keepers = [Keeper(plan) for plan in plans]
         self._sweep = sweep
         self._say = say
         self._ready = ready
+        self._tell_ending = ending
         self._clock = clock or SystemClock()
         self._poll = select.poll()
         self._ending = False
@@ -191,6 +194,7 @@ class Supervisor:
         if not self._ending:
             self._ending = True
             self._exit_code = exit_code
+            self._tell_ending()
         for keeper in self._keepers:
             keeper.start_at_s = None
         for keeper in reversed(self._keepers):

@@ -165,16 +165,19 @@ def _run(
     def ready(words: dict[str, str]) -> None:
         """From now on the endpoint is known: a gateway that is started again takes the same port, and the demo finds it."""
         endpoint = words["gateway"]
-        notify(notify_path, f"READY=1\nX_LAMBENT_ENDPOINT={endpoint}")
+        notify(notify_path, f"READY=1\nSTATUS=Serving at {endpoint}\nX_LAMBENT_ENDPOINT={endpoint}")
         environment[variable("port")] = endpoint.rpartition(":")[2]
         environment[variable("endpoint")] = endpoint
+
+    def ending() -> None:
+        notify(notify_path, "STOPPING=1\nSTATUS=Letting what runs finish")
 
     def sweep() -> Sequence[str]:
         from sandbox.native import leftovers
 
         return leftovers.sweep(owner)
 
-    supervisor = Supervisor(plans, sweep=sweep if root else lambda: (), say=say, ready=ready)
+    supervisor = Supervisor(plans, sweep=sweep if root else lambda: (), say=say, ready=ready, ending=ending)
     exit_code = supervisor.run()
     if root and not supervisor.was_up:
         for fact in in_a_fork(lacking, limit_s=5) or ():

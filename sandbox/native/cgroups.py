@@ -66,15 +66,20 @@ def find_hierarchies(mountinfo: str | None = None) -> Hierarchies:
     return Hierarchies(v2, controllers, v1)
 
 
-def delegated(v2: Path) -> Path | None:
-    """Our own v2 group where systemd said that it is ours (Delegate=yes)."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+def delegated(v2: Path, membership: str | None = None) -> Path | None:
+    """Our own v2 group where systemd said that it is ours (Delegate=yes), from /proc/self/cgroup (or its given text).
+
+    Systemd's mark is on the service's own group; after `prepare` our processes are in ``main`` below that.
+    """
+    text = Path("/proc/self/cgroup").read_text() if membership is None else membership
+    for line in text.splitlines():
         if line.startswith("0::"):
             own = v2 / line[3:].lstrip("/")
+            own = own.parent if own.name == "main" else own
             for name in ("user.delegate", "trusted.delegate"):
                 with contextlib.suppress(OSError):
                     if os.getxattr(own, name) == b"1":
-                        return own.parent if own.name == "main" else own
+                        return own
     return None
 
 

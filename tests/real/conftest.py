@@ -31,8 +31,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
     data_dir = tmp_path / "data"
     running: list[Instance] = []
 
-    def start(**settings: object) -> Instance:
-        running.append(Instance(data_dir, settings))
+    def start(*wrapper: str, **settings: object) -> Instance:
+        running.append(Instance(data_dir, settings, wrapper))
         return running[-1]
 
     yield start

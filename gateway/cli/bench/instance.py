@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +27,30 @@ class NotReady(Exception):
 class Instance:
     """`lambent up` with `settings`, from the start until `close`. What it writes goes to the file `log`.
 
-    It tells that it is ready as it would tell systemd, so nothing is polled. Raises NotReady.
+    It tells that it is ready as it would tell systemd, so nothing is polled; `notified` is where. `wrapper` is a command that
+    ends by becoming the one given to it, as env does. Raises NotReady.
     """
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, data_dir: Path, settings: Mapping[str, object], wrapper: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self._own = tempfile.TemporaryDirectory(prefix="lambent-up-")
         self.log = Path(self._own.name) / "log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment.update({variable(name): str(value) for name, value in {"port": 0, **settings}.items()})
         environment["LAMBENT_DATA_DIR"] = str(data_dir)
-        notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notified.bind(os.path.join(self._own.name, "notify"))
+        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notified.bind(os.path.join(self._own.name, "notify"))
         environment["NOTIFY_SOCKET"] = os.path.join(self._own.name, "notify")
-        with self.log.open("wb") as log, notified:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gateway.up"],
+                [*wrapper, sys.executable, "-P", "-m", "gateway.up"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
             try:
-                self.endpoint = self._endpoint(notified)
+                self.endpoint = self._endpoint(self.notified)
             except BaseException:
                 self.close()
                 raise
@@ -77,6 +78,7 @@ class Instance:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait()
+        self.notified.close()
         self._own.cleanup()
         return code
 
