@@ -36,6 +36,7 @@ from lambent_context import LambdaContext
 from lambent_json import dumps, loads
 from lambent_runtime_client import Invocation, LambdaRuntimeClient, LambdaRuntimeClientError
 from lambent_streams import LambdaLoggerFilter, LogSink, flush, set_up
+from lambent_trace import TraceVariable
 
 TYPE_CHECKING = False  # typing's own would cost a fresh interpreter its import
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ _RUNTIME_DIR = os.path.dirname(os.path.abspath(__file__))
 #: What handlers and their libraries mostly import, apart from what is loaded anyway. Nothing that loads `ssl`: it is large.
 # fmt: off
 COMMON = (
-    "base64", "calendar", "collections.abc", "concurrent.futures", "contextlib", "copy", "dataclasses", "datetime", "decimal",
-    "encodings.idna", "enum", "functools", "hashlib", "hmac", "html", "inspect", "itertools", "math", "operator", "pathlib",
-    "pickle", "platform", "queue", "random", "re", "secrets", "shutil", "string", "subprocess", "tempfile", "textwrap",
-    "typing", "unicodedata", "urllib.parse", "uuid", "weakref", "zlib",
+    "base64", "calendar", "collections.abc", "concurrent.futures", "contextlib", "copy", "ctypes", "dataclasses", "datetime",
+    "decimal", "encodings.idna", "enum", "functools", "hashlib", "hmac", "html", "inspect", "itertools", "math", "operator",
+    "pathlib", "pickle", "platform", "queue", "random", "re", "secrets", "shutil", "string", "subprocess", "tempfile",
+    "textwrap", "typing", "unicodedata", "urllib.parse", "uuid", "weakref", "zlib",
 )
 # fmt: on
 
@@ -193,16 +194,13 @@ def run(handler: str, lambda_runtime_client: LambdaRuntimeClient, log_sink: LogS
         lambda_runtime_client.post_init_error(_encode(document), str(document["errorType"]))
         raise SystemExit(1) from None
     pid = os.getpid()
-    environ = os.environ
+    trace = TraceVariable()
     while True:
         flush()
         invocation = lambda_runtime_client.wait_next_invocation()
         LambdaLoggerFilter.aws_request_id = invocation.request_id
         LambdaLoggerFilter.tenant_id = invocation.tenant_id
-        if invocation.trace_id is not None:
-            environ["_X_AMZN_TRACE_ID"] = invocation.trace_id
-        else:
-            environ.pop("_X_AMZN_TRACE_ID", None)
+        trace.set(invocation.trace_id)
         handle_event_request(lambda_runtime_client, request_handler, invocation, log_sink)
         if os.getpid() != pid:
             raise SystemExit(0)

@@ -13,6 +13,7 @@ import sys
 from lambent_context import function_facts
 from lambent_runtime_client import LambdaRuntimeClient
 from lambent_streams import LambdaLoggerFilter, LogSink
+from lambent_trace import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def perform(freshen: Callable[[], None], run: Callable[[str, LambdaRuntimeClient
     finally:
         sys.path[:] = path
         sys.modules[__name__] = own
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+        os.environ.pop(NAME, None)
         LambdaLoggerFilter.aws_request_id = ""
         function_facts.cache_clear()
         here.close()
