@@ -102,11 +102,12 @@ _PATHS: Final[dict[bytes, tuple[bytes, Route, bytes]]] = {
 _EXTENSIONS: Final = b"/2020-01-01/extension/"
 
 
-_POST_INVOCATION: Final = b"POST " + INVOCATION_PREFIX
+#: Six digits of the length: of a body that is surely small enough.
+_USUAL_ANSWER: Final = re.compile(
+    rb"POST %b([0-9A-Za-z-]+)%b HTTP/1\.1\r\n(Host: [^\r\n]*)\r\nContent-Type: application/json\r\n"
+    rb"Content-Length: ([0-9]{1,6})\r\n\r\n" % (re.escape(INVOCATION_PREFIX), re.escape(RESPONSE_SUFFIX))
+)
 _GET_NEXT: Final = b"GET " + INVOCATION_PREFIX + b"next HTTP/1.1\r\n"
-_JSON: Final = b"Content-Type: application/json"
-_LENGTH: Final = b"Content-Length: "
-MAX_DIGITS: Final = 6  #: of the length of a body that is surely small enough
 
 
 def route(method: bytes, url: bytes) -> tuple[Route, bytes]:
@@ -134,22 +135,15 @@ def answer_and_next(data: bytes, request_id: bytes) -> bytes | None:
     So sends our own Python runtime, in one piece, and reading that by its shape saves 4 of the 14 us that an invocation costs
     here. Whatever differs in a byte (None) is for the parser, which would come to the same.
     """
-    if not request_id:
+    head = _USUAL_ANSWER.match(data)
+    if head is None:
         return None
-    head_bytes = data.find(b"\r\n\r\n") + 4
-    lines = data[: head_bytes - 4].split(b"\r\n")
-    if len(lines) != 4 or lines[0] != b"%b%b%b HTTP/1.1" % (_POST_INVOCATION, request_id, RESPONSE_SUFFIX):
+    answered, host, length = head.groups()
+    begin = head.end()
+    end = begin + int(length)
+    if answered != request_id or data[end:] != b"%b%b\r\n\r\n" % (_GET_NEXT, host):
         return None
-    _, host, content_type, length = lines
-    if content_type != _JSON or not host.startswith(b"Host: ") or not length.startswith(_LENGTH):
-        return None
-    digits = length[len(_LENGTH) :]
-    if not digits.isdigit() or len(digits) > MAX_DIGITS:
-        return None
-    end = head_bytes + int(digits)
-    if data[end:] != b"%b%b\r\n\r\n" % (_GET_NEXT, host):
-        return None
-    return data[head_bytes:end]
+    return data[begin:end]
 
 
 def method_not_allowed(allowed: str) -> bytes:
