@@ -25,6 +25,15 @@ class LoggingConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UsedLayer:
+    """A layer version as a function has it: all that is needed of one that may be deleted meanwhile."""
+
+    arn: str
+    code_size_bytes: int
+    unzipped_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionVersion:
     """One version of one function; `version` is ``$LATEST`` or a number. What an invocation runs.
 
@@ -53,6 +62,8 @@ class FunctionVersion:
     dead_letter_arn: str | None = None
     kms_key_arn: str | None = None
     snap_start: str = "None"
+    layers: tuple[UsedLayer, ...] = ()  #: in the order in which they are merged
+    opt_key: str = ""  #: name in the code store of what becomes /opt; empty without layers
     last_modified: str  #: as AWS writes it, ``2019-11-14T18:16:05.568+0000``
     revision_id: str
     state: str = "Active"
@@ -144,3 +155,29 @@ class Function:
     @property
     def latest(self) -> FunctionVersion:
         return self.versions[LATEST]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LayerVersion:
+    """One version of a layer; it never changes, but for its policy."""
+
+    version: int
+    code_sha256: str  #: base64, as AWS shows it
+    code_size_bytes: int
+    code_key: str  #: name in the code store
+    unzipped_bytes: int
+    description: str = ""
+    license_info: str | None = None
+    runtimes: tuple[str, ...] | None = None  #: what it says it is good for, None where it says nothing; lists filter by it
+    architectures: tuple[str, ...] | None = None
+    created: str  #: as AWS writes it, ``2019-11-14T18:16:05.568+0000``
+    policy: Policy | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer with its versions. It stays when all of them are deleted: numbers are not given twice."""
+
+    name: str
+    versions: Mapping[int, LayerVersion] = dataclasses.field(default_factory=dict)
+    next_version: int = 1

@@ -46,7 +46,7 @@ class FunctionSpec:
     timeout_s: float
     tmp_mb: int
     code_path: str  #: directory that becomes /var/task, never changed once it is there
-    layer_paths: tuple[str, ...] = ()  #: directories merged into /opt, in order
+    opt_path: str = ""  #: directory that becomes /opt, never changed once it is there; empty where nothing does
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initialization_type: str = "on-demand"
     log_group: str

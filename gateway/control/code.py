@@ -1,11 +1,12 @@
 """Deployment packages on disk: each archive once, under its own digest, unpacked once, never changed.
 
     <directory>/<digest>/package.zip    what was uploaded, for GetFunction
-    <directory>/<digest>/files/         what becomes /var/task
+    <directory>/<digest>/files/         what becomes /var/task, or /opt where it is the only layer
+    <directory>/opt-<digest>/files/     several layers merged, for /opt; by the digests of the layers, in their order
 
 A package is unpacked under a temporary name and renamed when it is complete and on disk, so what is there is whole. It goes when
-no function version needs it any more: at the next start, or after an hour, because a sandbox that runs the old code may still do
-so for a quarter of one.
+no function version and no layer version needs it any more: at the next start, or after an hour, because a sandbox that runs the
+old code may still do so for a quarter of one.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 from gateway.clock import Clock
 from gateway.control.archive import UNZIPPED_MAX_BYTES, ArchiveEmpty, ArchiveTooLarge, BadArchive, unpack
+from gateway.control.merge import merge, size_bytes
 from gateway.errors import InvalidParameterValueException, RequestEntityTooLargeException
-from gateway.records import Function
+from gateway.records import Function, FunctionVersion, Layer
 
 T = TypeVar("T")
 
@@ -53,28 +55,38 @@ class Package:
     key: str  #: its name there
     sha256: str  #: base64, as AWS shows it
     size_bytes: int  #: zipped
+    unzipped_bytes: int
 
 
 class CodeStore:
-    """The packages of one gateway, in `directory`. Make it with `open`; have `changed` called for every change of a function."""
+    """The packages of one gateway, in `directory`. Make it with `open`; have `changed` called for every change of a function,
+    `layer_changed` for every change of a layer."""
 
     def __init__(self, directory: Path) -> None:
+        self._sizes: dict[str, int] = {}  # unzipped, as far as somebody asked
         self._directory = directory
         self._files = os.fspath(directory) + "/%s/files"
         self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=2, thread_name_prefix="code")
-        self._needed: collections.Counter[str] = collections.Counter()  # by versions of functions, and by `add` until it is done
+        self._needed: collections.Counter[str] = (
+            collections.Counter()
+        )  # by versions, and by `add` and `merged` until they are done
         self._leaving: dict[str, asyncio.TimerHandle] = {}
 
     @classmethod
-    async def open(cls, directory: Path, functions: Iterable[Function]) -> Self:
-        """Make or open the store, and remove what none of these functions needs."""
+    async def open(cls, directory: Path, functions: Iterable[Function], layers: Iterable[Layer] = ()) -> Self:
+        """Make or open the store, and remove what none of these functions and layers needs."""
         store = cls(directory)
-        functions = list(functions)
-        needed = {version.code_key for function in functions for version in function.versions.values()}
-        found = await store._in_thread(lambda: store._sweep(needed))
-        for key in needed - found:
-            users = [one.name for one in functions if any(version.code_key == key for version in one.versions.values())]
-            _log.error("the code of function %s is missing in %s: deploy it again", ", ".join(users), directory)
+        users: dict[str, set[str]] = {}  # of each key, for people
+        for function in functions:
+            for version in function.versions.values():
+                for key in _keys(version):
+                    users.setdefault(key, set()).add(f"function {function.name}")
+        for layer in layers:
+            for one in layer.versions.values():
+                users.setdefault(one.code_key, set()).add(f"layer {layer.name}:{one.version}")
+        found = await store._in_thread(lambda: store._sweep(set(users)))
+        for key in users.keys() - found:
+            _log.error("the code of %s is missing in %s: deploy it again", ", ".join(sorted(users[key])), directory)
         return store
 
     def path(self, code_key: str) -> str:
@@ -98,7 +110,8 @@ class CodeStore:
         self._need(key)
         try:
             await self._in_thread(lambda: self._unpack(key, archive))
-            yield Package(key, base64.b64encode(digest).decode(), len(archive))
+            unzipped_bytes = await self.unzipped_bytes(key)
+            yield Package(key, base64.b64encode(digest).decode(), len(archive), unzipped_bytes)
         except BadArchive as error:
             reason = f" ({error})" if str(error) else ""
             raise InvalidParameterValueException(_UNZIP_FAILED + reason) from error
@@ -109,8 +122,48 @@ class CodeStore:
         finally:
             self._leave(key)
 
+    @contextlib.asynccontextmanager
+    async def merged(self, keys: Sequence[str]) -> AsyncIterator[str]:
+        """Have these packages, the later over the earlier, in the store as one tree; the key of it, empty for no packages.
+
+        It stays at least until the block ends; after that, as long as a function needs it. That the packages are there to begin
+        with is for the caller to see to. A single one is its own tree. Raises OSError.
+        """
+        if not keys:
+            yield ""
+            return
+        key = keys[0] if len(keys) == 1 else "opt-" + hashlib.sha256("\n".join(keys).encode()).hexdigest()
+        for one in {key, *keys}:
+            self._need(one)
+        try:
+            if len(keys) > 1:
+                await self._in_thread(lambda: self._make(key, lambda files: merge([Path(self.path(one)) for one in keys], files)))
+            yield key
+        finally:
+            for one in {key, *keys}:
+                self._leave(one)
+
+    async def unzipped_bytes(self, key: str) -> int:
+        """Size of an unpacked package, which must be there. Raises OSError."""
+        if key not in self._sizes:
+            self._sizes[key] = await self._in_thread(lambda: size_bytes(self.path(key)))
+        return self._sizes[key]
+
+    def known_bytes(self, key: str) -> int:
+        """What `unzipped_bytes` says of a package that was added, or asked for, since this process began."""
+        return self._sizes[key]
+
     def changed(self, old: Function | None, new: Function | None) -> None:
         """To be called for every change of a function, also once for each that is there at the start."""
+        for version in new.versions.values() if new else ():
+            for key in _keys(version):
+                self._need(key)
+        for version in old.versions.values() if old else ():
+            for key in _keys(version):
+                self._leave(key)
+
+    def layer_changed(self, old: Layer | None, new: Layer | None) -> None:
+        """To be called for every change of a layer, also once for each that is there at the start."""
         for version in new.versions.values() if new else ():
             self._need(version.code_key)
         for version in old.versions.values() if old else ():
@@ -138,6 +191,7 @@ class CodeStore:
     def _remove(self, key: str) -> None:
         # atomic: no await. Once it is renamed nobody can take it for a package that is there.
         del self._leaving[key]
+        self._sizes.pop(key, None)
         gone = self._directory / f"gone-{key}-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._directory / key, gone)
@@ -147,6 +201,14 @@ class CodeStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _unpack(self, key: str, archive: bytes) -> None:
+        def make(files: Path) -> None:
+            unpack(archive, files)
+            files.with_name("package.zip").write_bytes(archive)
+
+        self._make(key, make)
+
+    def _make(self, key: str, make: Callable[[Path], None]) -> None:
+        """Have `make` fill the directory `files` of a new entry, and put that in its place when it is on disk."""
         final = self._directory / key
         if final.is_dir():
             return
@@ -154,8 +216,7 @@ class CodeStore:
         try:
             files = temporary / "files"
             files.mkdir(parents=True)
-            unpack(archive, files)
-            (temporary / "package.zip").write_bytes(archive)
+            make(files)
             _to_disk(temporary)
             try:
                 os.rename(temporary, final)
@@ -175,6 +236,11 @@ class CodeStore:
             else:
                 shutil.rmtree(entry.path, ignore_errors=True)
         return found
+
+
+def _keys(version: FunctionVersion) -> tuple[str, ...]:
+    """What of the store a function version needs. Layers that were merged it needs no longer."""
+    return (version.code_key, version.opt_key) if version.opt_key else (version.code_key,)
 
 
 class CodeLinks:

@@ -11,9 +11,13 @@ from gateway.clock import Clock
 from gateway.control.aliases import Aliases
 from gateway.control.call import Rule
 from gateway.control.catalog import Catalog
-from gateway.control.changes import Changes
+from gateway.control.changes import Changes, ChangesOf
 from gateway.control.code import CodeLinks, CodeStore
 from gateway.control.functions import Functions
+from gateway.control.layer_names import LayerCatalog, LayerNames
+from gateway.control.layer_policies import LayerPolicies
+from gateway.control.layer_use import LayerUse
+from gateway.control.layers import Layers
 from gateway.control.names import Names
 from gateway.control.policies import Policies
 from gateway.control.settling import Prepare, Settling
@@ -22,6 +26,7 @@ from gateway.control.updates import Updates
 from gateway.control.urls import Urls
 from gateway.control.usage import Usage
 from gateway.control.versions import Versions
+from gateway.records import Layer
 from gateway.store import Store
 from gateway.store.functions import SqliteStore
 
@@ -56,10 +61,13 @@ class Control:
         """
         store = await SqliteStore.open(data_dir / "lambent.db")
         functions = await store.load()
+        layers = await store.layers.load()
         catalog = Catalog(functions)
-        code = await CodeStore.open(data_dir / "code", functions)
+        code = await CodeStore.open(data_dir / "code", functions, layers)
         catalog.subscribe(code.changed)
+        layer_catalog = LayerCatalog(layers, code.layer_changed)
         changes = Changes(store=store, catalog=catalog)
+        layer_changes = ChangesOf[Layer](store=store.layers, catalog=layer_catalog)
         settling = Settling(changes=changes, prepare=prepare)
         await settling.recover(functions)
         control = cls(store=store, catalog=catalog, code=code, links=CodeLinks(store=code, clock=clock), settling=settling)
@@ -67,13 +75,16 @@ class Control:
         newest = max((version.generation for function in functions for version in function.versions.values()), default=0)
         next_generation = itertools.count(newest + 1).__next__
         names = Names(account_id=account_id, region=region, catalog=catalog)
-        usage = Usage(names=names, changes=changes, concurrency_limit=concurrency_limit)
+        usage = Usage(names=names, changes=changes, layers=layer_catalog, concurrency_limit=concurrency_limit)
+        layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
+        layer_use = LayerUse(names=layer_names, code=code)
         use_cases = (
             Functions(
                 names=names,
                 changes=changes,
                 code=code,
                 links=control.links,
+                layers=layer_use,
                 settling=settling,
                 usage=usage,
                 clock=clock,
@@ -83,6 +94,7 @@ class Control:
                 names=names,
                 changes=changes,
                 code=code,
+                layers=layer_use,
                 settling=settling,
                 usage=usage,
                 clock=clock,
@@ -93,6 +105,8 @@ class Control:
             Urls(names=names, changes=changes, clock=clock, url_for=url_for),
             Policies(names=names, changes=changes),
             Tags(names=names, changes=changes),
+            Layers(names=layer_names, changes=layer_changes, code=code, links=control.links, usage=usage, clock=clock),
+            LayerPolicies(names=layer_names, changes=layer_changes),
             usage,
         )
         control.rules = {name: rule for use_case in use_cases for name, rule in use_case.rules().items()}

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.records import Alias, Cors, FunctionVersion, LoggingConfig, Policy, Statement, UrlConfig
+from gateway.records import Alias, Cors, FunctionVersion, LayerVersion, LoggingConfig, Policy, Statement, UrlConfig
 
 
 def configuration(version: FunctionVersion, qualifier: str | None = None) -> dict[str, Any]:
@@ -48,11 +48,25 @@ def listed(version: FunctionVersion, qualifier: str | None = None) -> dict[str, 
         "KMSKeyArn": version.kms_key_arn,
         "TracingConfig": {"Mode": version.tracing_mode},
         "RevisionId": version.revision_id,
+        "Layers": [{"Arn": layer.arn, "CodeSize": layer.code_size_bytes} for layer in version.layers] or None,
         "PackageType": "Zip",
         "Architectures": [version.architecture.value],
         "EphemeralStorage": {"Size": version.tmp_mb},
         "SnapStart": {"ApplyOn": version.snap_start, "OptimizationStatus": "Off"},
         "LoggingConfig": logging(version.logging),
+    }
+
+
+def layer_version(version: LayerVersion, layer_arn: str) -> dict[str, Any]:
+    """LayerVersionsListItem."""
+    return {
+        "LayerVersionArn": f"{layer_arn}:{version.version}",
+        "Version": version.version,
+        "Description": version.description,
+        "CreatedDate": version.created,
+        "CompatibleArchitectures": version.architectures,
+        "CompatibleRuntimes": version.runtimes,
+        "LicenseInfo": version.license_info,
     }
 
 

@@ -12,7 +12,9 @@ from gateway.control import describe, validate
 from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
 from gateway.control.code import CodeLinks, CodeStore, Package
+from gateway.control.layer_use import Chosen, LayerUse, check_size
 from gateway.control.names import Names, is_alias
+from gateway.control.packages import archive_of
 from gateway.control.paging import page, version_key
 from gateway.control.settling import Settling, pending
 from gateway.control.usage import Usage
@@ -25,21 +27,6 @@ from gateway.errors import (
 )
 from gateway.records import LATEST, Function, FunctionVersion, LoggingConfig
 from sandbox.spec import Architecture
-
-
-def archive_of(code: Mapping[str, Any]) -> bytes:
-    """The zip file of CreateFunction's Code or of UpdateFunctionCode. Raises InvalidParameterValueException without one."""
-    archive: bytes | None = code.get("ZipFile")
-    if archive is not None:
-        if any(code.get(other) for other in ("S3Bucket", "S3Key", "S3ObjectVersion", "ImageUri")):
-            raise InvalidParameterValueException("Please do not provide other FunctionCode parameters when providing a ZipFile.")
-        return archive
-    if code.get("S3Bucket") or code.get("S3Key"):
-        raise InvalidParameterValueException(
-            "Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: The specified bucket does not exist. "
-            "There is no S3 here yet: send the package itself, as ZipFile."
-        )
-    raise InvalidParameterValueException("Please provide a source for function code.")
 
 
 def logging(name: str, given: Mapping[str, Any], current: LoggingConfig | None = None) -> LoggingConfig:
@@ -69,6 +56,7 @@ class Functions:
         changes: Changes,
         code: CodeStore,
         links: CodeLinks,
+        layers: LayerUse,
         settling: Settling,
         usage: Usage,
         clock: Clock,
@@ -78,6 +66,7 @@ class Functions:
         self._changes = changes
         self._code = code
         self._links = links
+        self._layers = layers
         self._settling = settling
         self._usage = usage
         self._clock = clock
@@ -116,7 +105,7 @@ class Functions:
 
         def edit(function: Function | None) -> tuple[Function, tuple[FunctionVersion, FunctionVersion]]:
             self._must_be_new(function, name)
-            latest = pending(self._new(name, params, package))
+            latest = pending(self._new(name, params, package, chosen))
             made = Function(name=name, versions={LATEST: latest}, tags=params.get("Tags", {}))
             if not params.get("Publish"):
                 return self._settling.committed(made), (latest, latest)
@@ -124,7 +113,8 @@ class Functions:
             return self._settling.committed(made), (made.latest, version)
 
         self._usage.room_for(len(archive))
-        async with self._code.add(archive) as package:
+        async with self._layers.of(params.get("Layers", ())) as chosen, self._code.add(archive) as package:
+            check_size(package.unzipped_bytes, chosen.layers)
             latest, shown = await self._changes.change(name, edit)
         self._settling.begin(latest)
         return describe.configuration(shown)
@@ -193,7 +183,7 @@ class Functions:
         if function is not None:
             raise ResourceConflictException(f"Function already exist: {name}")
 
-    def _new(self, name: str, params: Mapping[str, Any], package: Package) -> FunctionVersion:
+    def _new(self, name: str, params: Mapping[str, Any], package: Package, chosen: Chosen) -> FunctionVersion:
         environment = params.get("Environment")
         return FunctionVersion(
             account_id=self._names.account_id,
@@ -218,6 +208,8 @@ class Functions:
             dead_letter_arn=params.get("DeadLetterConfig", {}).get("TargetArn") or None,
             kms_key_arn=params.get("KMSKeyArn") or None,
             snap_start=params.get("SnapStart", {}).get("ApplyOn", "None"),
+            layers=chosen.layers,
+            opt_key=chosen.opt_key,
             last_modified=describe.modified(self._clock.wall()),
             revision_id=str(uuid.uuid4()),
         )

@@ -68,7 +68,7 @@ class Policies:
             statement = Statement(
                 sid=params["StatementId"],
                 effect="Allow",
-                principal=_principal(params["Principal"]),
+                principal=principal_of(params["Principal"]),
                 action=params["Action"],
                 resource=self._names.arn(*ref),
                 condition=_condition(params),
@@ -131,8 +131,8 @@ class Policies:
         raise missing
 
 
-def _principal(given: str) -> str | Mapping[str, str]:
-    """A principal as AWS writes it into the statement."""
+def principal_of(given: str) -> str | Mapping[str, str]:
+    """A principal as AWS writes it into the statement. Raises InvalidParameterValueException."""
     if given == "*":
         return given
     if _ACCOUNT.fullmatch(given):

@@ -16,8 +16,10 @@ from gateway.control import describe, validate
 from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
 from gateway.control.code import CodeStore, Package
-from gateway.control.functions import archive_of, logging
+from gateway.control.functions import logging
+from gateway.control.layer_use import Chosen, LayerUse, check_size
 from gateway.control.names import Names
+from gateway.control.packages import archive_of
 from gateway.control.settling import Settling, not_in_progress, pending, updating
 from gateway.control.usage import Usage
 from gateway.control.versions import check_revision, publish
@@ -35,6 +37,7 @@ class Updates:
         names: Names,
         changes: Changes,
         code: CodeStore,
+        layers: LayerUse,
         settling: Settling,
         usage: Usage,
         clock: Clock,
@@ -43,6 +46,7 @@ class Updates:
         self._names = names
         self._changes = changes
         self._code = code
+        self._layers = layers
         self._settling = settling
         self._usage = usage
         self._clock = clock
@@ -66,6 +70,7 @@ class Updates:
             latest = function.latest
             not_in_progress(latest)
             check_revision(params.get("RevisionId"), latest.revision_id)
+            check_size(package.unzipped_bytes, latest.layers)
             return function, dataclasses.replace(
                 latest,
                 code_key=package.key,
@@ -85,14 +90,25 @@ class Updates:
     async def configuration(self, call: Call) -> Mapping[str, Any]:
         params = call.params
         name = self._names.name(params)
+        if "Layers" not in params:
+            return await self._configure(name, params, None)
+        code_key = self._names.existing(self._names.catalog.get(name), name).latest.code_key
+        async with self._layers.of(params["Layers"]) as chosen:
+            await self._code.unzipped_bytes(code_key)  # so that it is known below, as that of code added meanwhile is
+            return await self._configure(name, params, chosen)
 
+    async def _configure(self, name: str, params: Mapping[str, Any], chosen: Chosen | None) -> Mapping[str, Any]:
         def changed(function: Function | None) -> tuple[Function, FunctionVersion]:
             function = self._names.existing(function, name)
             latest = function.latest
             validate.configuration(params, runtime=params.get("Runtime", latest.runtime), snap_start=latest.snap_start)
             not_in_progress(latest)
             check_revision(params.get("RevisionId"), latest.revision_id)
-            return function, dataclasses.replace(latest, **_fields(params, latest))
+            new = dataclasses.replace(latest, **_fields(params, latest))
+            if chosen is not None:
+                check_size(self._code.known_bytes(latest.code_key), chosen.layers)
+                new = dataclasses.replace(new, layers=chosen.layers, opt_key=chosen.opt_key)
+            return function, new
 
         return await self._update(name, changed, publishing=False)
 

@@ -12,6 +12,7 @@ from gateway.control.call import Call, Rule
 from gateway.control.catalog import Catalog
 from gateway.control.changes import Changes
 from gateway.control.code import ZIPPED_MAX_BYTES
+from gateway.control.layer_names import LayerCatalog
 from gateway.control.names import Names
 from gateway.errors import CodeStorageExceededException, InvalidParameterValueException
 from gateway.records import LATEST, Function
@@ -23,10 +24,11 @@ UNRESERVED_MIN: Final = 100  #: concurrency that cannot be reserved away from th
 class Usage:
     """The account's limits. `concurrency_limit` is how many invocations of all functions may run at once."""
 
-    def __init__(self, *, names: Names, changes: Changes, concurrency_limit: int) -> None:
+    def __init__(self, *, names: Names, changes: Changes, layers: LayerCatalog, concurrency_limit: int) -> None:
         self._names = names
         self._catalog: Catalog = names.catalog
         self._changes = changes
+        self._layers = layers
         self._concurrency_limit = concurrency_limit
         self._reserving = asyncio.Lock()
 
@@ -91,4 +93,7 @@ class Usage:
         return sum(function.reserved_concurrency or 0 for function in self._catalog.functions() if function.name != but)
 
     def _code_bytes(self) -> int:
-        return sum(version.code_size_bytes for function in self._catalog.functions() for version in function.versions.values())
+        of_layers = sum(version.code_size_bytes for layer in self._layers.layers() for version in layer.versions.values())
+        return of_layers + sum(
+            version.code_size_bytes for function in self._catalog.functions() for version in function.versions.values()
+        )

@@ -96,8 +96,11 @@ class Request(Ticket):
         raise NotImplementedError
 
 
-def spec_of(version: FunctionVersion, code_path: str, now_wall_s: float) -> FunctionSpec:
-    """What a new sandbox is told; each has a log stream of its own, named as AWS names them."""
+def spec_of(version: FunctionVersion, code_path: Callable[[str], str], now_wall_s: float) -> FunctionSpec:
+    """What a new sandbox is told; `code_path` says where a key of the code store is unpacked.
+
+    Each sandbox has a log stream of its own, named as AWS names them.
+    """
     date = datetime.fromtimestamp(now_wall_s, UTC)
     return FunctionSpec(
         account_id=version.account_id,
@@ -111,7 +114,8 @@ def spec_of(version: FunctionVersion, code_path: str, now_wall_s: float) -> Func
         memory_mb=version.memory_mb,
         timeout_s=version.timeout_s,
         tmp_mb=version.tmp_mb,
-        code_path=code_path,
+        code_path=code_path(version.code_key),
+        opt_path=code_path(version.opt_key) if version.opt_key else "",
         environment=version.environment or {},
         log_group=version.logging.log_group,
         log_stream=f"{date:%Y/%m/%d}/[{version.version}]{secrets.token_hex(16)}",

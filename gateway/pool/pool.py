@@ -43,7 +43,7 @@ class Pool:
     """All sandboxes of this gateway.
 
     `open_sandbox` makes a stem; it raises DriverUnavailable for what may be better soon, RuntimeUnavailable for what will not,
-    and leaves nothing behind when it raises or is cancelled. `code_path` is where a version's unpacked code is. What happens is
+    and leaves nothing behind when it raises or is cancelled. `code_path` is where a key's unpacked code is. What happens is
     counted in `tallies`. `failed` is told of faults of our own in a task: the pool goes on, but what the task was for is lost.
     """
 
@@ -263,7 +263,7 @@ class Pool:
         instance = held.instance
         version = instance.group.version
         try:
-            spec = spec_of(version, self._code_path(version.code_key), self._clock.wall())
+            spec = spec_of(version, self._code_path, self._clock.wall())
             held.log = self._logs.open(version.name, spec.log_group, spec.log_stream)
             await held.sandbox.init(spec, held.log.output)
         except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from gateway.records import Function
 from gateway.store import rows
 from gateway.store.db import QUERIES, Database
+from gateway.store.layers import SqliteLayers
 
 Statement = tuple[str, Mapping[str, Any]]
 
@@ -19,6 +20,7 @@ class SqliteStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.layers = SqliteLayers(database)  #: in the same file
 
     @classmethod
     async def open(cls, path: Path) -> Self:

@@ -57,3 +57,20 @@ SELECT function, qualifier, body FROM policies;
 
 -- name: all_tags
 SELECT function, key, value FROM tags ORDER BY key;
+
+-- name: put_layer
+INSERT INTO layers (name, next_version) VALUES (:layer, :next_version)
+ON CONFLICT (name) DO UPDATE SET next_version = excluded.next_version;
+
+-- name: put_layer_version
+INSERT INTO layer_versions (layer, version, body) VALUES (:layer, :version, :body)
+ON CONFLICT (layer, version) DO UPDATE SET body = excluded.body;
+
+-- name: delete_layer_version
+DELETE FROM layer_versions WHERE layer = :layer AND version = :version;
+
+-- name: all_layers
+SELECT name, next_version FROM layers;
+
+-- name: all_layer_versions
+SELECT layer, version, body FROM layer_versions;

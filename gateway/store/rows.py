@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from gateway.records import Alias, Cors, FunctionVersion, LoggingConfig, Policy, Statement, UrlConfig
+from gateway.records import Alias, Cors, FunctionVersion, LayerVersion, LoggingConfig, Policy, Statement, UrlConfig, UsedLayer
 from sandbox.spec import Architecture
 
 
-def to_body(record: FunctionVersion | Alias | UrlConfig | Policy) -> str:
+def to_body(record: FunctionVersion | Alias | UrlConfig | Policy | LayerVersion) -> str:
     return orjson.dumps(dataclasses.asdict(record)).decode()
 
 
@@ -22,6 +22,7 @@ def to_version(body: str) -> FunctionVersion:
     found: dict[str, Any] = orjson.loads(body)
     found["architecture"] = Architecture(found["architecture"])
     found["logging"] = LoggingConfig(**found["logging"])
+    found["layers"] = tuple(UsedLayer(**one) for one in found.get("layers", ()))
     return FunctionVersion(**found)
 
 
@@ -38,5 +39,18 @@ def to_url(body: str) -> UrlConfig:
 
 
 def to_policy(body: str) -> Policy:
+    return _policy(orjson.loads(body))
+
+
+def to_layer_version(body: str) -> LayerVersion:
     found: dict[str, Any] = orjson.loads(body)
+    for member in ("runtimes", "architectures"):
+        if found[member] is not None:
+            found[member] = tuple(found[member])
+    if found["policy"] is not None:
+        found["policy"] = _policy(found["policy"])
+    return LayerVersion(**found)
+
+
+def _policy(found: dict[str, Any]) -> Policy:
     return Policy(statements=tuple(Statement(**one) for one in found["statements"]), revision_id=found["revision_id"])

@@ -39,6 +39,16 @@ def _top_level(code_path: str) -> tuple[str, ...]:
     return tuple(os.listdir(code_path))
 
 
+@functools.lru_cache(maxsize=4096)
+def _of_layers(opt_path: str, runtime: str) -> tuple[str, ...]:
+    """Names that layers bring to a Python path: like a package's own they come before the standard library's."""
+    found: list[str] = []
+    for directory in (f"{opt_path}/python/lib/{runtime}/site-packages", f"{opt_path}/python"):
+        with contextlib.suppress(OSError):  # not there, as in most layers
+            found += os.listdir(directory)
+    return tuple(found)
+
+
 class NativeHandle:
     """One sandbox; see `sandbox.driver` for the contract."""
 
@@ -70,13 +80,17 @@ class NativeHandle:
 
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         self._check()
+        top_level = _top_level(spec.code_path)
+        if spec.opt_path:
+            top_level += _of_layers(spec.opt_path, spec.runtime)
         await self._driver.request(
             {
                 "op": "specialise",
                 "id": self.id,
                 "code": spec.code_path.removeprefix(self._driver.code_dir).lstrip("/"),
+                "opt": spec.opt_path.removeprefix(self._driver.code_dir).lstrip("/"),
                 "environment": dict(environment),
-                "python": plan.choose(spec.runtime, spec.environment, _top_level(spec.code_path), self._preloaded),
+                "python": plan.choose(spec.runtime, spec.environment, top_level, self._preloaded),
                 "interpreter": self._interpreter,
                 "memory_mb": spec.memory_mb,
                 "tmp_mb": spec.tmp_mb,

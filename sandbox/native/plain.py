@@ -10,7 +10,7 @@ function's runtime is a fork of it in a session of its own, or another program. 
 - **Leftovers**: the keeper is a subreaper, so daemons stay below it and die with the sandbox, and so does everything when the
   gateway dies. A function that kills its keeper, which it may, or asks another service to start something (systemd-run, at, a
   container engine) gets away.
-- **Layers** have no /opt to be merged into.
+- **Layers** have no /opt to be mounted at: where they are is on PATH, LD_LIBRARY_PATH and PYTHONPATH instead.
 - **Isolation**: none. Functions have this user's files, network and processes, the gateway included.
 """
 
@@ -172,6 +172,12 @@ class PlainHandle:
         }
         if "PYTHONPATH" in environment:
             here["PYTHONPATH"] = str(RUNTIME_DIR)
+        if spec.opt_path:
+            here["LD_LIBRARY_PATH"] += f":{spec.opt_path}/lib"
+            here["PATH"] += f":{spec.opt_path}/bin"
+        if spec.opt_path and "PYTHONPATH" in here:
+            python = f"{spec.opt_path}/python"
+            here["PYTHONPATH"] = f"{python}/lib/{spec.runtime}/site-packages:{python}:{here['PYTHONPATH']}"
         own = {name for name in spec.environment if not name.startswith("LAMBDA_")}
         return {**environment, **{name: value for name, value in here.items() if name not in own}}
 

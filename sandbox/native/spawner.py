@@ -243,10 +243,19 @@ class Spawner:
         mounts: list[str] = []
         fds: list[int] = []
         if not jail.specialised:
-            mounts, fds = ["/var/task"], [self._code_tree(str(message.get("code")))]
-            if tmp_mb != DEFAULT_TMP_MB:
-                mounts.append("/tmp")
-                fds.append(await self._loop.run_in_executor(None, self._volumes.create, tmp_mb))
+            wanted = {"/var/task": message.get("code"), "/opt": message.get("opt")}
+            try:
+                for target, path in wanted.items():
+                    if path or target == "/var/task":
+                        fds.append(self._code_tree(str(path)))
+                        mounts.append(target)
+                if tmp_mb != DEFAULT_TMP_MB:
+                    fds.append(await self._loop.run_in_executor(None, self._volumes.create, tmp_mb))
+                    mounts.append("/tmp")
+            except BaseException:
+                for fd in fds:
+                    os.close(fd)
+                raise
             jail.group.limit_memory(memory_mb << 20)
         jail.specialise(
             {

@@ -373,11 +373,6 @@ FAULTS = [
     ),
     # what is not there yet says so
     (
-        {"Layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:some:1"]},
-        "NotImplementedException",
-        "Layers are not implemented yet: leave Layers out.",
-    ),
-    (
         {"PackageType": "Image", "Code": {"ImageUri": "image"}},
         "NotImplementedException",
         "Container images are not implemented yet: use PackageType Zip.",

@@ -298,6 +298,8 @@ def _freshen() -> None:
     gc.enable()
     if "random" in sys.modules:
         sys.modules["random"].seed()
+    for directory in _LAYERS:  # a fork remembers that there is nothing: /opt came later
+        sys.path_importer_cache.pop(directory, None)
     path = [os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), *_LAYERS, _RUNTIME_DIR]
     path += os.environ.get("PYTHONPATH", "").split(":") + _LIBRARY
     sys.path[:] = [entry for index, entry in enumerate(path) if entry and entry not in path[:index]]
@@ -324,16 +326,16 @@ def main(connection_fd: int | None) -> None:
         os._exit(1)
 
 
-def _make_room(directory: str) -> None:
+def _make_room(directories: list[str]) -> None:
     """Forget the modules that this runtime has loaded and AWS's has not, where the function brings its own of that name."""
     for name in ("array", "heapq", "select", "selectors", "signal", "socket"):
-        if name not in sys.builtin_module_names and importlib.machinery.PathFinder.find_spec(name, [directory]) is not None:
+        if name not in sys.builtin_module_names and importlib.machinery.PathFinder.find_spec(name, directories) is not None:
             sys.modules.pop(name, None)
 
 
 def _script(arguments: list[str]) -> None:
     options = dict(zip(arguments[::2], map(int, arguments[1::2])))
-    _make_room(os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd())
+    _make_room([os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), *_LAYERS])
     main(options.get("--fd"))
 
 
