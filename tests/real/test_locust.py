@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.bench.instance import Instance
+from tests.real.product import eventually
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -34,6 +37,13 @@ def locust(endpoint: str, name: str, *arguments: str) -> tuple[int, dict[str, di
     return done.returncode, {entry["name"]: entry for entry in json.loads(done.stdout)}, done.stderr
 
 
+def left(up: Instance) -> list[str]:
+    """Functions of load tests that are online."""
+    with contextlib.closing(up.api) as api:
+        functions = api.call("GET", "/2015-03-31/functions/").json()["Functions"]
+    return [function["FunctionName"] for function in functions if function["FunctionName"].startswith("load-")]
+
+
 @pytest.mark.parametrize(
     ("name", "more", "requests"),
     [
@@ -48,9 +58,40 @@ def test_runs_without_a_failure(lambent_up: Instance, name: str, more: tuple[str
     assert code == 0, logged
     assert requests <= seen.keys()
     assert all(entry["num_requests"] > 0 and entry["num_failures"] == 0 for entry in seen.values())
-    with contextlib.closing(lambent_up.api) as api:
-        left = api.call("GET", "/2015-03-31/functions/").json()["Functions"]
-    assert not [function["FunctionName"] for function in left if function["FunctionName"].startswith("load-")]
+    assert not left(lambent_up)
+
+
+def test_with_its_page_and_interrupted(lambent_up: Instance) -> None:
+    """Started from the page; Ctrl-C in the middle still removes the functions."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def page(method: str, path: str, form: str | None = None) -> Any:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request(method, path, form, {"Content-Type": "application/x-www-form-urlencoded"})
+            return json.loads(connection.getresponse().read())
+
+    def there() -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            return bool(page("GET", "/stats/requests")["state"])
+        return False
+
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfiles/steady.py"]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    environment = {**os.environ, "LAMBENT_ENDPOINT": lambent_up.endpoint, "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            eventually(there)
+            assert page("POST", "/swarm", "user_count=2&spawn_rate=10")["success"]
+            eventually(lambda: page("GET", "/stats/requests")["total_rps"] > 0)
+            assert page("GET", "/stats/requests")["fail_ratio"] == 0
+            assert left(lambent_up)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert not left(lambent_up)
 
 
 def test_where_nothing_answers() -> None:
