@@ -93,7 +93,8 @@ class LogStream:
         tail += data
         if len(tail) > 4 * TAIL_BYTES:
             del tail[:-TAIL_BYTES]
-        prefix = self._stamp()
+        ms = int(self._wall() * 1000)
+        prefix = self._prefix if ms == self._ms else self._stamp()
         if "\n" in line:
             data = data[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
         self._sink.put(prefix + data)
@@ -239,7 +240,7 @@ class Logs:
     def flush(self) -> None:
         """Return when all that was written before is on its way to the disk. Blocks: not for the event loop."""
         with self._flushing:
-            while self.dirty:
+            for _ in range(len(self.dirty)):  # not what comes meanwhile: under load that would be 200 small writes a second
                 self._flush(self.dirty.popleft())
 
     def wake(self) -> None:
@@ -309,13 +310,15 @@ class Logs:
     def _flush(self, sink: _Sink) -> None:
         sink.dirty = False
         grown = False
-        while sink.blocks:
+        count = len(sink.blocks)
+        while count:
             blocks: list[bytes] = []
             size = 0
-            while sink.blocks and size < _WRITE_BYTES:
+            while count and size < _WRITE_BYTES:
                 block = sink.blocks.popleft()
                 size += len(block)
                 blocks.append(block)
+                count -= 1
             grown |= self._write(sink, b"".join(blocks))
             sink.written += size
             self.written += size
