@@ -93,8 +93,7 @@ class LogStream:
         tail += data
         if len(tail) > 4 * TAIL_BYTES:
             del tail[:-TAIL_BYTES]
-        ms = int(self._wall() * 1000)
-        prefix = self._prefix if ms == self._ms else self._stamp()
+        prefix = self._stamp()
         if "\n" in line:
             data = data[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
         self._sink.put(prefix + data)

@@ -17,7 +17,7 @@ _HEADER: Final = re.compile(
     r"(?:self=[^;]{1,80};)?root=(1-[0-9a-f]{8}-[0-9a-f]{24})((?:;[a-z]{1,16}=[0-9a-z:.|_-]{1,100}){0,8});?",
     re.ASCII | re.IGNORECASE,
 )
-_POOL_BYTES: Final = 16384
+_POOL_BYTES: Final = 4096
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -42,12 +42,7 @@ class Ids:
 
     def request_id(self) -> str:
         """A random (version 4) UUID."""
-        begin = self._next
-        h = self._hex[begin : begin + 32]
-        if len(h) == 32:
-            self._next = begin + 32
-        else:
-            h = self._digits(32)
+        h = self._digits(32)
         return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
 
     def root(self, now_s: float) -> str:

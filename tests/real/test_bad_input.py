@@ -15,6 +15,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -297,7 +298,7 @@ def test_a_runtime_that_is_killed_between_invocations(product: Product, healthy:
     )
 
     def runtime() -> int:
-        found = [pid for pid in product.family.runtimes if os.path.exists(f"/proc/{pid}/root/tmp/{name}")]
+        found = [pid for pid in product.family.runtimes if Path("/proc", str(pid), "root", "tmp", name).exists()]
         return found[0] if found else 0
 
     assert product.invoke(name, name).value == "x"
