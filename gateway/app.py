@@ -192,6 +192,7 @@ def _policy(settings: Settings) -> Policy:
         queue_max=settings.queue_max,
         queue_max_per_key=settings.queue_max_per_function,
         freeze_after_s=settings.freeze_after_ms / 1000,
+        keep_alive=settings.keep_alive,
         keep_alive_s=settings.keep_alive_s,
         stems_min=settings.stems_min,
         stems_max=settings.stems_max,

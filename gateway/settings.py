@@ -73,7 +73,14 @@ class Settings:
         None, "Memory for all sandboxes together. Default: 80 % of what is available at the start.", least=64
     )
     freeze_after_ms: int = _setting(250, "An idle sandbox is frozen after this long; 0 freezes at once, as AWS does.", least=0)
-    keep_alive_s: float = _setting(600.0, "An unused sandbox is stopped after this long.", least=0)
+    keep_alive: Literal["worth", "fixed", "lru", "greedy-dual", "hybrid"] = _setting(
+        "worth", "Which idle sandboxes are kept. worth: those that are likely to save most cold starts; they are started again "
+        "before functions that are called regularly; fixed: all, for --keep-alive-s; lru, greedy-dual: all until memory is "
+        "short; hybrid: by a histogram of idle times."
+    )  # fmt: skip
+    keep_alive_s: float = _setting(
+        600.0, "fixed: an unused sandbox is stopped after this long; worth: not before this, unless memory is short.", least=0
+    )
     stems_min: int = _setting(2, "Sandboxes without a function yet, kept ready for each runtime in use.", least=0, most=10_000)
     stems_max: int = _setting(16, "The most of them that a runtime with many cold starts is given.", least=0, most=10_000)
     uid_base: int = _setting(

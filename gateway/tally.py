@@ -90,7 +90,7 @@ class Tally:
 class Totals:
     """What is counted for all functions together."""
 
-    __slots__ = ("evictions", "freezes", "init_s", "lost", "make_s", "stem_failures", "stem_s", "thaws", "wait_s")
+    __slots__ = ("evictions", "freezes", "init_s", "lost", "make_s", "prewarms", "stem_failures", "stem_s", "thaws", "wait_s")
 
     def __init__(self) -> None:
         self.make_s = Histogram(COLD_S)  #: making a stem, mostly before anybody needs it
@@ -100,6 +100,7 @@ class Totals:
         self.stem_failures = Kinds()  #: by runtime
         self.evictions = Kinds()  #: by the state that the sandbox was in
         self.freezes = 0
+        self.prewarms = 0  #: sandboxes that were started before anybody asked
         self.thaws = 0
         self.lost = 0  #: sandboxes that went away by themselves
 
@@ -108,7 +109,7 @@ class Totals:
         other.make_s, other.stem_s = self.make_s.copy(), self.stem_s.copy()
         other.init_s, other.wait_s = self.init_s.copy(), self.wait_s.copy()
         other.stem_failures, other.evictions = self.stem_failures.copy(), self.evictions.copy()
-        other.freezes, other.thaws, other.lost = self.freezes, self.thaws, self.lost
+        other.freezes, other.thaws, other.lost, other.prewarms = self.freezes, self.thaws, self.lost, self.prewarms
         return other
 
 

@@ -20,8 +20,8 @@ from typing import Final
 
 from gateway.records import FunctionVersion
 from gateway.scheduler.commands import Command, Refuse, Why
+from gateway.scheduler.cooling import Due
 from gateway.scheduler.group import Key
-from gateway.scheduler.keepalive import Due
 from gateway.scheduler.moves import Moves
 from gateway.scheduler.state import Event, Instance, State
 from gateway.scheduler.waiting import Ticket
@@ -57,7 +57,7 @@ class Core(Moves):
     def settled(self, instance: Instance, now: float) -> None:
         """Its invocation has an answer. The sandbox and the slot are not free before `idled`."""
         instance.see(_SETTLED)
-        self.unbusy(instance)
+        self.unbusy(instance, now)
         group = instance.group
         group.finishing += 1
         group.share.answered()
@@ -90,7 +90,7 @@ class Core(Moves):
         """The sandbox was dead before the event was handed over: the invocation gets another one, and its place at the front."""
         out: list[Command] = []
         instance.see(Event.DIED)
-        self.unbusy(instance)
+        self.unbusy(instance, now)
         ticket.attempts += 1
         if ticket.attempts < ATTEMPTS:
             self.place(ticket, now, out, front=True)
@@ -214,7 +214,7 @@ class Core(Moves):
             self.index.remove(instance)
             self.budget.unshelve(instance.memory_bytes)
         elif state is State.RESERVED:
-            self.unbusy(instance)
+            self.unbusy(instance, now)
             group.share.leave(answered=False)
         else:
             group.finishing -= 1
@@ -246,6 +246,7 @@ class Core(Moves):
         """A version was changed or deleted. Its idle sandboxes go now, the others when they have finished what was accepted."""
         out: list[Command] = []
         group = self.groups.pop(key, None)
+        self.keepalive.retired(key[:2])
         if group is not None:
             group.retired = True
             for instance in [*group.warm, *group.frozen]:
@@ -272,16 +273,20 @@ class Core(Moves):
             self.withdraw(ticket, now, out)
             out.append(self.refuse(ticket, why, error))
         self.reconsider(now, out)
-        for instance, due in list(self.keepalive.due(self.index, now)):
+        for instance, due in list(self.cooling.due(self.index, now)):
             if due is Due.STOP:
                 self.retire(instance, out)
             else:
                 self.cool(instance, out)
+        for prewarm in list(self.keepalive.due(now)):
+            self.prewarm(prewarm, now, out)
         for supply in self.supplies.values():
             supply.decay(now)
             self.tend(supply, now, out)
         self.feed(now, out)
-        for due_s in (self.deadlines.next_s(), self.keepalive.next_s(self.index), next(iter(self.rechecks.values()), None)):
+        self.wake(self.cooling.next_s(self.index))
+        self.wake(self.keepalive.next_s())
+        for due_s in (self.deadlines.next_s(), next(iter(self.rechecks.values()), None)):
             if due_s is not None:
                 self.wake(due_s)
         return out

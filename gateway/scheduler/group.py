@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Share
+from gateway.scheduler.keepalive.base import Pattern
 from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Line
@@ -31,6 +32,7 @@ class Group:
         "key",
         "memory_bytes",
         "patience",
+        "pattern",
         "retired",
         "run_s",
         "share",
@@ -62,6 +64,7 @@ class Group:
         self.run_s = Mean()  #: how long an invocation keeps a sandbox
         self.cold_s = Mean()  #: how long a start takes
         self.patience = Patience()
+        self.pattern: Pattern | None = None  #: what the keep-alive policy learns, if it does
 
     def __repr__(self) -> str:
         name, version, generation = self.key

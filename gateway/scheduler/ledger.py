@@ -13,9 +13,10 @@ from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Admission
 from gateway.scheduler.capacity import Budget
 from gateway.scheduler.commands import THROTTLES, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.cooling import Cooling
 from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
-from gateway.scheduler.keepalive import KeepAlive
+from gateway.scheduler.keepalive import keep_alive
 from gateway.scheduler.policy import Policy
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import Supply
@@ -46,7 +47,8 @@ class Ledger:
         self.coming = 0  #: starts of all groups
         self.rechecks: OrderedDict[Group, float] = OrderedDict()  #: groups with waiters, and when to think again; soonest first
         self.deadlines = Deadlines()
-        self.keepalive = KeepAlive(policy.freeze_after_s, policy.keep_alive_s)
+        self.keepalive = keep_alive(policy)
+        self.cooling = Cooling(policy.freeze_after_s, policy.keep_alive_s, self.keepalive)
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -71,6 +73,7 @@ class Ledger:
         share = self.admission.share(version.name)
         share.groups += 1
         group = self.groups[key] = Group(key, version, share, self.tallies.of(version.name))
+        group.pattern = self.keepalive.known(group, now)
         self.supply(group.stem, now)
         return group
 
@@ -116,11 +119,15 @@ class Ledger:
         instance.since_s = now
         group.busy += 1
         group.begun_sum_s += now
+        if group.pattern is not None:
+            group.pattern.used(group.busy, now)
         ticket.place = _PLACED
         return Run(ticket, instance)
 
-    def unbusy(self, instance: Instance) -> None:
+    def unbusy(self, instance: Instance, now: float) -> None:
         group = instance.group
+        if group.pattern is not None:
+            group.pattern.freed(group.busy, now)
         group.busy -= 1
         group.begun_sum_s = group.begun_sum_s - instance.since_s if group.busy else 0.0
 
@@ -128,7 +135,7 @@ class Ledger:
         instance.since_s = now
         self.index.add(instance)
         self.budget.shelve(instance.memory_bytes)
-        due_s = self.keepalive.idle_until(now)
+        due_s = self.cooling.idle_until(now)
         if due_s < self.wake_s:
             self.wake_s = due_s
 

@@ -20,6 +20,7 @@ from gateway.scheduler.admission import ACCOUNT, Quota
 from gateway.scheduler.capacity import Room
 from gateway.scheduler.commands import Why
 from gateway.scheduler.group import Group
+from gateway.scheduler.keepalive import Prewarm
 from gateway.scheduler.ledger import Ledger, Out
 from gateway.scheduler.scaling import worth_starting
 from gateway.scheduler.state import Event, Instance
@@ -30,6 +31,7 @@ COOL: Final = 16  #: sandboxes that are frozen in one step where memory is short
 FEED: Final = 8  #: starved groups that one event looks at
 RECHECK_S: Final = 0.01  #: how often it is asked again whether waiters are worth a start
 RECHECKS: Final = 64  #: groups that are asked in one tick
+PREWARM_RETRY_S: Final = 0.05  #: when there was no stem or no memory yet for a sandbox that is started ahead
 REFILL_RETRY_S: Final = 1.0  #: when there was no memory for a stem
 
 
@@ -196,7 +198,7 @@ class Moves(Ledger):
         if not group.waiting:
             room = None
         elif frozen is not None:
-            room = self._room(group.memory_bytes - frozen.memory_bytes, 0, frozen, out)
+            room = self._room(group.memory_bytes - frozen.memory_bytes, 0, frozen, now, out)
             if room is Room.FREE:
                 self.index.remove(frozen)
                 self.budget.unshelve(frozen.memory_bytes)
@@ -227,7 +229,7 @@ class Moves(Ledger):
             cold_s=self.supplies[group.stem].cold_guess_s if cold_s is None else cold_s,
         )
 
-    def _room(self, need_bytes: int, need_count: int, spared: Instance | None, out: Out) -> Room:
+    def _room(self, need_bytes: int, need_count: int, spared: Instance | None, now: float, out: Out) -> Room:
         """Whether there is room, made by freezing what is idle and, where that is not enough, by eviction."""
         budget = self.budget
         if budget.fits(need_bytes, need_count):
@@ -238,9 +240,16 @@ class Moves(Ledger):
         for _ in range(COOL):
             if not (self.index.warm and budget.short_of(need_bytes)):
                 break
-            self.cool(next(iter(self.index.warm)), out)
+            oldest = next(iter(self.index.warm))
+            kept_s = self.cooling.keep(oldest, now)
+            if kept_s > now:
+                self.cool(oldest, out)
+                self.wake(kept_s)
+            else:
+                self.retire(oldest, out)
+        self.wake(self.keepalive.next_s())
         if not (self.index.warm and budget.short_of(need_bytes)):  # else go on when those are measured
-            for victim in eviction.victims(self.index, self.supplies.values(), spared):
+            for victim in eviction.victims(self.index, self.supplies.values(), self.keepalive, spared, now):
                 if not budget.lacking(need_bytes, need_count):
                     break
                 self.tallies.totals.evictions.add(victim.state.value)
@@ -254,9 +263,9 @@ class Moves(Ledger):
         stem = next(reversed(supply.ready), None)
         stem_bytes = self.policy.stem_bytes
         if stem is not None or supply.unclaimed:
-            room = self._room(group.memory_bytes - stem_bytes, 0, stem, out)
+            room = self._room(group.memory_bytes - stem_bytes, 0, stem, now, out)
         else:
-            room = self._room(group.memory_bytes, 1, None, out)
+            room = self._room(group.memory_bytes, 1, None, now, out)
         if room is not Room.FREE:
             return room
         group.patience.start_began()
@@ -272,6 +281,24 @@ class Moves(Ledger):
             supply.claims.append((group, now))
         self.tend(supply, now, out)
         return room
+
+    def prewarm(self, prewarm: Prewarm, now: float, out: Out) -> None:
+        """Start a sandbox that nobody asked for yet, if its function has none and a stem is there that it can be made of."""
+        version = prewarm.version
+        key = (version.name, version.version, version.generation)
+        if self.closing:
+            return
+        group = self.groups.get(key)
+        if group is not None and (group.warm or group.frozen or group.coming or group.busy or group.finishing):
+            return
+        if group is None:
+            group = self.new_group(key, version, now)
+        if self.starved or not self.supplies[group.stem].ready or self._start(group, now, out) is not Room.FREE:
+            self.keepalive.postpone(prewarm, now + PREWARM_RETRY_S)
+        else:
+            self.tallies.totals.prewarms += 1
+        self.budget.clear_earmarks()
+        self.forget(group)
 
     # --- stems
 

@@ -11,6 +11,7 @@ way back to STEM: what has seen a function's code never serves another one.
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING, Final
 
 from sandbox.spec import StemKey
@@ -86,10 +87,11 @@ class Instance:
     """What the scheduler knows of one sandbox.
 
     `memory_bytes` is what it counts now. `since_s` is when it was asked for (STARTING), picked (RESERVED, FINISHING) or last used
-    (IDLE, FROZEN). `group` and `claimed_s`, when it was given its function, are not set before CLAIMED.
+    (IDLE, FROZEN). `group` and `claimed_s`, when it was given its function, are not set before CLAIMED. `kept_s` and `listed_s`
+    are `Cooling`'s: until when it is kept once it is frozen, and when that is looked at.
     """
 
-    __slots__ = ("claimed_s", "group", "memory_bytes", "number", "since_s", "state", "stem")
+    __slots__ = ("claimed_s", "group", "kept_s", "listed_s", "memory_bytes", "number", "since_s", "state", "stem")
 
     group: Group
     claimed_s: float
@@ -100,6 +102,8 @@ class Instance:
         self.memory_bytes = memory_bytes
         self.state = State.MAKING
         self.since_s = 0.0
+        self.kept_s = math.inf
+        self.listed_s = math.inf
 
     def see(self, event: Event) -> None:
         """Move to the state after `event`. Raises IllegalEvent, and then nothing has changed."""

@@ -1,0 +1,81 @@
+"""When an idle sandbox is looked at: to be frozen a while after its last use, and to be let go when its policy says so. [P]
+
+The first time is the same for all, so whoever became idle first is due first, and a sweep looks at the old end only. The second
+is asked for when a sandbox is frozen and stands in a heap, each sandbox once: one that was used meanwhile, and frozen again, is
+put back with its new time when the old one comes up. So using a sandbox costs nothing here.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from gateway.scheduler.index import Index
+from gateway.scheduler.keepalive import KeepAlive
+from gateway.scheduler.state import Instance
+
+SWEEP: Final = 16  #: at most so many a sweep: freezing takes about 0.1 ms each, and requests must come in between
+
+
+class Due(enum.Enum):
+    FREEZE = "freeze"
+    STOP = "stop"
+
+
+class Cooling:
+    """`freeze_after_s` counts from the last use; where `keep_alive_s` is shorter, that."""
+
+    __slots__ = ("_heap", "_order", "_policy", "_warm_s")
+
+    def __init__(self, freeze_after_s: float, keep_alive_s: float, policy: KeepAlive) -> None:
+        self._warm_s = min(freeze_after_s, keep_alive_s)
+        self._policy = policy
+        self._heap: list[tuple[float, int, Instance]] = []
+        self._order = itertools.count()
+
+    def idle_until(self, now: float) -> float:
+        """When one that becomes idle now has to be looked at."""
+        return now + self._warm_s
+
+    def due(self, index: Index, now: float) -> Iterator[tuple[Instance, Due]]:
+        """Whose time has come, oldest first, at most `SWEEP` of each kind. Look at it as a whole before changing the index."""
+        # Compared as `next_s` computes it, or a rounding could make a sweep due for ever.
+        for instance in islice(index.warm, SWEEP):
+            if now < instance.since_s + self._warm_s:
+                break
+            yield instance, Due.FREEZE if self.keep(instance, now) > now else Due.STOP
+        for _ in range(SWEEP):
+            if not self._heap or self._heap[0][0] > now:
+                break
+            due_s, _, instance = heapq.heappop(self._heap)
+            if due_s != instance.listed_s:
+                continue
+            instance.listed_s = math.inf
+            if instance not in index.frozen:
+                continue
+            if instance.kept_s <= now:
+                yield instance, Due.STOP
+            else:
+                self._list(instance)
+
+    def keep(self, instance: Instance, now: float) -> float:
+        """One is about to be frozen: until when it is kept."""
+        instance.kept_s = self._policy.keep_until(instance, now)
+        self._list(instance)
+        return instance.kept_s
+
+    def next_s(self, index: Index) -> float:
+        """When the next one is due."""
+        warm = next(iter(index.warm), None)
+        due_s = self._heap[0][0] if self._heap else math.inf
+        return due_s if warm is None else min(due_s, warm.since_s + self._warm_s)
+
+    def _list(self, instance: Instance) -> None:
+        if instance.kept_s < instance.listed_s:
+            instance.listed_s = instance.kept_s
+            heapq.heappush(self._heap, (instance.kept_s, next(self._order), instance))

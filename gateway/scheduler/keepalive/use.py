@@ -1,0 +1,66 @@
+"""What `worth` knows of one function: its gaps level by level, and its beat. [P]
+
+It outlives the function's sandboxes, since those who have none are the ones for whom it matters; a function that was called once
+has neither histogram nor beat.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.records import FunctionVersion
+from gateway.scheduler.keepalive.gaps import LEAST_S, Gaps, age_density
+from gateway.scheduler.keepalive.rhythm import Rhythm
+
+LEVELS: Final = 8  #: sandboxes of one function that are told apart; those beyond are like the last
+
+
+class Use:
+    """`version` is what was called last, None once it is no more; `free_s[n - 1]` when level n was last left, or first reached."""
+
+    __slots__ = ("called_s", "free_s", "gaps", "rhythm", "version")
+
+    def __init__(self, version: FunctionVersion, now: float) -> None:
+        self.version: FunctionVersion | None = version
+        self.free_s: list[float] = []
+        self.gaps: list[Gaps | None] = []
+        self.rhythm: Rhythm | None = None
+        self.called_s = now  #: the last call after a pause
+
+    def __repr__(self) -> str:
+        return f"<Use {self.gaps!r} {self.rhythm!r}>"
+
+    def used(self, level: int, now: float) -> None:
+        free_s = self.free_s
+        if level <= len(free_s):
+            if now - free_s[level - 1] >= LEAST_S:
+                self._learn(level, now)
+        elif level <= LEVELS:
+            free_s.append(now)
+            self.gaps.append(None)
+            if level == 1:
+                self.called_s = now
+
+    def freed(self, level: int, now: float) -> None:
+        if level <= LEVELS:
+            self.free_s[level - 1] = now
+
+    def density(self, level: int, now: float) -> float:
+        """Uses a second of the deepest of so many sandboxes; see `Gaps.density`."""
+        number = min(level, len(self.free_s)) - 1
+        idle_s = max(0.0, now - self.free_s[number])
+        gaps = self.gaps[number]
+        return age_density(idle_s) if gaps is None else gaps.density(idle_s)
+
+    def _learn(self, level: int, now: float) -> None:
+        gaps = self.gaps[level - 1]
+        if gaps is None:
+            gaps = self.gaps[level - 1] = Gaps()
+        gaps.add(now - self.free_s[level - 1])
+        if level > 1:
+            return
+        if self.rhythm is None:
+            self.rhythm = Rhythm(self.called_s, now)
+        else:
+            self.rhythm.called(self.called_s, now)
+        self.called_s = now

@@ -1,0 +1,148 @@
+"""Ours: what is kept is what is worth most. [P]
+
+A sandbox's worth is the time of cold starts that it is expected to save, for each byte and second that it is kept: uses a second
+(`Gaps.density`) x cold start / memory. That is Greedy-Dual's cost x frequency / size, with a frequency that knows how long the
+sandbox has been idle already. It changes with time, so no order can be kept; the least worth of a few that are drawn by chance
+goes (as in LHD and Redis), which costs the same whether there are a hundred or a hundred thousand.
+
+A function that is called at regular times (`Rhythm`) needs its sandbox only then. Between two beats it is worth little, because
+letting it go costs no cold start: one is started again shortly before the next beat, and let go after it if nobody came.
+
+Where memory is not short a sandbox is kept as long as its function may still be called: twice what nearly all its gaps took, at
+least `least_s`; and a day if nothing is known.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from gateway.scheduler.index import Index
+from gateway.scheduler.keepalive.base import Name, Pattern, Prewarm, Prewarms, oldest
+from gateway.scheduler.keepalive.use import Use
+from gateway.scheduler.scaling import COLD_GUESS_S
+from gateway.scheduler.state import Instance
+
+if TYPE_CHECKING:
+    from gateway.scheduler.group import Group
+
+DRAWN: Final = 24  #: groups of which the least worth goes
+REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; about 0.5 kB each
+RESTORED: Final = 0.05  #: of its worth, what one has that will be started again in time
+LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
+TAIL: Final = 0.99
+KNOWN: Final = 8  #: gaps from which on a tail is believed
+UNKNOWN_S: Final = 86_400.0
+
+
+class Worth:
+    """Keeps by worth, and starts before the beat."""
+
+    __slots__ = ("_groups", "_least_s", "_listed", "_prewarms", "_random", "_uses")
+
+    def __init__(self, least_s: float) -> None:
+        self._least_s = least_s
+        self._uses: OrderedDict[Name, Use] = OrderedDict()  #: the one whose group was made longest ago first
+        self._groups: list[Group] = []  #: those that may have a frozen sandbox, in no order
+        self._listed: set[Group] = set()
+        self._prewarms = Prewarms()
+        self._random = random.Random(0)
+
+    def __repr__(self) -> str:
+        return f"<Worth {len(self._uses)} functions, {len(self._prewarms)} to be started>"
+
+    def known(self, group: Group, now: float) -> Pattern | None:
+        name = group.key[0], group.key[1]
+        use = self._uses.get(name)
+        if use is None:
+            use = self._uses[name] = Use(group.version, now)
+            if len(self._uses) > REMEMBERED:
+                forgotten, _ = self._uses.popitem(last=False)
+                self._prewarms.drop(forgotten)
+        else:
+            use.version = group.version
+            self._uses.move_to_end(name)
+        return use
+
+    def retired(self, name: Name) -> None:
+        use = self._uses.get(name)
+        if use is not None:
+            use.version = None
+        self._prewarms.drop(name)
+
+    def keep_until(self, instance: Instance, now: float) -> float:
+        group = instance.group
+        use = _use(group)
+        if group not in self._listed:
+            self._listed.add(group)
+            self._groups.append(group)
+        rhythm = use.rhythm
+        if rhythm is not None and rhythm.sure and use.version is not None:
+            begin_s, end_s = rhythm.next_s - rhythm.margin_s, rhythm.next_s + rhythm.margin_s
+            if now < begin_s:
+                self._prewarms.add(Prewarm(use.version, begin_s - LEAD_S - _cold_s(group), end_s))
+            return max(end_s, instance.since_s + self._least_s)
+        gaps = use.gaps[0] if use.gaps else None
+        known = gaps is not None and gaps.total >= KNOWN
+        tail_s = 2 * gaps.tail_s(TAIL) if gaps is not None and known else UNKNOWN_S
+        return instance.since_s + max(self._least_s, tail_s)
+
+    def victim(self, index: Index, spared: Instance | None, now: float) -> Instance | None:
+        groups = self._groups
+        least: Instance | None = None
+        least_worth = 0.0
+        drawn = 0
+        while drawn < DRAWN and groups:
+            at = drawn if len(groups) <= DRAWN else int(self._random.random() * len(groups))
+            if at >= len(groups):
+                break
+            group = groups[at]
+            if not group.frozen:
+                self._listed.discard(group)
+                groups[at] = groups[-1]
+                groups.pop()
+                continue
+            drawn += 1
+            instance = next(iter(group.frozen))
+            if instance is spared:
+                continue
+            worth = self.worth(instance, now)
+            if least is None or worth < least_worth:
+                least, least_worth = instance, worth
+        return least or oldest(index, spared)
+
+    def worth(self, instance: Instance, now: float) -> float:
+        """Seconds of cold starts saved for each byte and second, by the sandbox of its group that was used longest ago."""
+        group = instance.group
+        use = _use(group)
+        level = group.busy + len(group.warm) + len(group.frozen)
+        density = use.density(level, now)
+        rhythm = use.rhythm
+        if level == 1 and rhythm is not None and rhythm.sure:
+            ahead_s = rhythm.next_s - now
+            if ahead_s > rhythm.margin_s + 2 * LEAD_S + _cold_s(group):
+                density = RESTORED / ahead_s
+            elif ahead_s > -rhythm.margin_s:
+                density = 1 / (max(0.0, ahead_s) + rhythm.margin_s)
+        return density * _cold_s(group) / max(1, instance.memory_bytes)
+
+    def due(self, now: float) -> Iterator[Prewarm]:
+        return self._prewarms.due(now)
+
+    def postpone(self, prewarm: Prewarm, due_s: float) -> None:
+        prewarm.due_s = due_s
+        self._prewarms.add(prewarm)
+
+    def next_s(self) -> float:
+        return self._prewarms.next_s()
+
+
+def _use(group: Group) -> Use:
+    assert isinstance(group.pattern, Use)
+    return group.pattern
+
+
+def _cold_s(group: Group) -> float:
+    return COLD_GUESS_S if group.cold_s.value is None else group.cold_s.value

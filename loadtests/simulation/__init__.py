@@ -1,0 +1,1 @@
+"""Traces, and the gateway's real scheduler on virtual time under them: the parts of `python -m loadtests simulate`."""
