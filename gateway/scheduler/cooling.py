@@ -44,11 +44,6 @@ class Cooling:
 
     def due(self, index: Index, now: float) -> Iterator[tuple[Instance, Due]]:
         """Whose time has come, oldest first, at most `SWEEP` of each kind. Look at it as a whole before changing the index."""
-        # Compared as `next_s` computes it, or a rounding could make a sweep due for ever.
-        for instance in islice(index.warm, SWEEP):
-            if now < instance.since_s + self._warm_s:
-                break
-            yield instance, Due.FREEZE if self.keep(instance, now) > now else Due.STOP
         for _ in range(SWEEP):
             if not self._heap or self._heap[0][0] > now:
                 break
@@ -62,6 +57,12 @@ class Cooling:
                 yield instance, Due.STOP
             else:
                 self._list(instance)
+        # After the others, whose entries may be of those that are frozen again now. Compared as `next_s` computes it, or a
+        # rounding could make a sweep due for ever.
+        for instance in islice(index.warm, SWEEP):
+            if now < instance.since_s + self._warm_s:
+                break
+            yield instance, Due.FREEZE if self.keep(instance, now) > now else Due.STOP
 
     def keep(self, instance: Instance, now: float) -> float:
         """One is about to be frozen: until when it is kept."""

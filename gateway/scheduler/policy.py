@@ -18,7 +18,7 @@ class Policy:
     queue_max_per_key: int = 1000  #: the same for one version of one function, so that none takes every place
     freeze_after_s: float = 0.25  #: an idle sandbox is frozen after this long; 0 as AWS
     keep_alive: str = "worth"  #: which idle sandboxes are kept; see `keepalive.NAMES`
-    keep_alive_s: float = 600.0  #: "fixed": one that was not used for this long is stopped; "worth": none is before, but for memory
+    keep_alive_s: float = 600.0  #: "fixed": for how long all of them are; "worth": the least, but where memory is short
     finish_wait_s: float = 0.1  #: longest wait for a sandbox that has answered but not asked for the next event
     stems_min: int = 2  #: kept ready for each (runtime, architecture) in use
     stems_max: int = 16

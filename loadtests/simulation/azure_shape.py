@@ -5,13 +5,15 @@ The figures are those of "Serverless in the Wild: Characterizing and Optimizing 
 what Azure keeps warm; here it is the function.
 
 What the study does not say had to be chosen. Calls that come more often than every ten seconds are cut to that: no policy ever
-lets such a function go, so more of them would make the trace longer and every ratio smaller, and change no comparison. Coefficients
-of variation below one are drawn evenly, with gamma distributed intervals; those above one evenly on a logarithmic scale up to
-ten, where the study's figure ends, with log-normal ones. One half of the regular functions are timers with the usual periods.
+lets such a function go, so more of them would make the trace longer and every ratio smaller, and change no comparison.
+Coefficients of variation below one are drawn evenly, with gamma distributed intervals; those above one evenly on a logarithmic
+scale up to ten, where the study's figure ends, with log-normal ones. One half of the regular functions are timers with the usual
+periods.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -20,8 +22,8 @@ from typing import Final
 from loadtests.simulation.trace import Function, Trace, gathered
 
 DAY_S: Final = 86_400.0
-#: Fig. 5(a): share of the applications that are called less often than this (a second). The lowest is one call in the two weeks of
-#: the study, the highest its 8 orders of magnitude above one a day.
+#: Fig. 5(a): share of the applications that are called less often than this (a second). The lowest is one call in the two weeks
+#: of the study, the highest its 8 orders of magnitude above one a day.
 RATES: Final = ((0.0, 1 / (14 * DAY_S)), (0.45, 1 / 3600), (0.81, 1 / 60), (1.0, 1e8 / DAY_S))
 RATE_MOST: Final = 0.1
 #: Fig. 6: 20 % of the applications have intervals whose coefficient of variation is 0 or next to it, 40 % one above 1.
@@ -81,7 +83,7 @@ def arrivals(rng: random.Random, duration_s: float) -> Iterator[float]:
 def renewal(
     rng: random.Random, mean_s: float, variation: float, duration_s: float, at: Callable[[float], float]
 ) -> Iterator[float]:
-    """Intervals that do not depend on one another, with this mean and coefficient of variation. It begins long before the trace."""
+    """Intervals independent of one another, of this mean and coefficient of variation. They begin long before the trace."""
     if variation > 1:
         deviation = math.sqrt(math.log(1 + variation * variation))
         log_mean = math.log(mean_s) - deviation * deviation / 2
@@ -108,7 +110,7 @@ def daily(time_s: float) -> float:
 
 def rate_at(share: float) -> float:
     """The rate below which this share of the functions is."""
-    for (low, low_rate), (high, high_rate) in zip(RATES, RATES[1:], strict=False):
+    for (low, low_rate), (high, high_rate) in itertools.pairwise(RATES):
         if share <= high:
             return float(low_rate * (high_rate / low_rate) ** ((share - low) / (high - low)))
     return RATES[-1][1]

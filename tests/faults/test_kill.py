@@ -279,7 +279,7 @@ CYCLES = 200
 
 def test_no_descriptor_is_lost_over_many_lives(start: Start) -> None:
     """Every invocation has a sandbox of its own, which is stopped right after it."""
-    product = start(keep_alive_s=0, freeze_after_ms=0, stems_min=2, stems_max=2)
+    product = start(keep_alive="fixed", keep_alive_s=0, freeze_after_ms=0, stems_min=2, stems_max=2)
     name = product.deploy(WORK.replace("time.sleep(0.02)", "pass"))
 
     def cycles(count: int) -> tuple[int, int, int]:

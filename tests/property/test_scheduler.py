@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.records import FunctionVersion
+from gateway.scheduler import keepalive
 from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
@@ -48,9 +49,11 @@ CHOICE = st.integers(0, 1_000_000)
 class Machine(RuleBasedStateMachine):
     """`fates` counts how often each invocation got a sandbox for good, was refused, or left: never more than once."""
 
+    keep_alive = "worth"
+
     def __init__(self) -> None:
         super().__init__()
-        self.core = Core(POLICY)
+        self.core = Core(dataclasses.replace(POLICY, keep_alive=self.keep_alive))
         self.now = 1000.0
         self.versions: dict[str, FunctionVersion] = {}
         self.instances: list[Instance] = []  # those that are not GONE
@@ -363,7 +366,8 @@ WEIGHTS = {
 @pytest.mark.parametrize("seed", range(12))
 def test_a_long_walk(seed: int) -> None:
     rng = random.Random(seed)
-    machine = Machine()
+    policy = keepalive.NAMES[seed % len(keepalive.NAMES)]
+    machine = type(f"Machine_{policy}", (Machine,), {"keep_alive": policy})()
     for _ in range(250):
         possible = [rule for rule in machine.rules if all(condition(machine) for condition in rule.preconditions)]
         chosen = rng.choices(possible, [WEIGHTS[rule.function.__name__] for rule in possible])[0]

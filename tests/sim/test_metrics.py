@@ -223,7 +223,7 @@ def test_many_functions_are_few_series_and_none_is_lost() -> None:
 
     in_world(
         scenario, *(function(version(name)) for name in names), counted_functions=3,
-        policy=dataclasses.replace(POLICY, memory_bytes=100_000 * MIB),
+        policy=dataclasses.replace(POLICY, memory_bytes=100_000 * MIB, keep_alive="fixed"),
     )  # fmt: skip
 
 

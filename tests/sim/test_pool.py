@@ -125,7 +125,7 @@ def test_what_is_not_used_for_long_is_stopped() -> None:
         assert not [sandbox for sandbox in world.host.live.values() if sandbox.spec]
         assert (await world.invoke()).took_s == pytest.approx(INIT_S + RUN_S)
 
-    in_world(scenario)
+    in_world(scenario, policy=dataclasses.replace(POLICY, keep_alive="fixed"))
 
 
 def test_a_burst_of_short_invocations_does_not_start_one_sandbox_each() -> None:
@@ -355,10 +355,11 @@ def test_memory_is_made_by_evicting_who_was_used_longest_ago() -> None:
         assert 0 < len(warm) < 6
 
     policy = dataclasses.replace(POLICY, memory_bytes=600 * MIB, stems_min=1, stems_max=1)
-    in_world(
-        scenario, *(function(version(name, memory_mb=256)) for name in names),
-        behaviour=Behaviour(idle_bytes=150 * MIB), policy=policy,
-    )  # fmt: skip
+    for keep_alive in ("fixed", "lru", "greedy-dual", "worth"):  # the same cost and frequency: all of them come to the same
+        in_world(
+            scenario, *(function(version(name, memory_mb=256)) for name in names),
+            behaviour=Behaviour(idle_bytes=150 * MIB), policy=dataclasses.replace(policy, keep_alive=keep_alive),
+        )  # fmt: skip
 
 
 def test_who_uses_little_is_not_evicted_by_waves_of_wakings() -> None:

@@ -1,12 +1,13 @@
 """The hybrid histogram policy of "Serverless in the Wild" (Shahrad et al., USENIX ATC 2020), for comparison. [P]
 
-Of each function the idle times are counted in bins of a minute, over four hours. If the histogram says something (its bins' counts
-vary enough: coefficient of variation of 2), a sandbox is let go after its use, another is started at the 5th percentile and kept
-until the 99th, each with a margin of a tenth. If it does not, the sandbox is simply kept for the four hours. If most idle times
-are longer than that, the next one is forecast and a sandbox is there 15 % before and after.
+Of each function the idle times are counted in bins of a minute, over four hours. If the histogram says something (there is enough
+in it, and its bins' counts vary: coefficient of variation of 2), a sandbox is let go after its use, another is started at the 5th
+percentile and kept until the 99th, each with a margin of a tenth. If it does not, the sandbox is simply kept for the four hours.
+If most idle times are longer than that, the next one is forecast and a sandbox is there 15 % before and after.
 
 Two things differ from the study. It forecasts by ARIMA, for 0.56 % of its invocations; here it is a moving mean. And it knows no
-shortage of memory; here, as with a fixed time, the sandbox goes that was used longest ago.
+shortage of memory; here, as with a fixed time, the sandbox goes that was used longest ago. How many idle times are enough it does
+not say.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ HEAD: Final = 0.05
 TAIL: Final = 0.99
 MARGIN: Final = 0.1
 VARIATION: Final = 2.0
+ENOUGH: Final = 10
 FORECAST_MARGIN: Final = 0.15
 WEIGHT: Final = 0.3  #: of the newest idle time in the forecast
 REMEMBERED: Final = 20_000
@@ -74,7 +76,7 @@ class IdleTimes:
         """From when to when a sandbox is to be there, in seconds from the end of the last use; 0: it is not let go."""
         if self.beyond > self.total:
             return self.forecast_s * (1 - FORECAST_MARGIN), self.forecast_s * (1 + FORECAST_MARGIN)
-        if self.bins is None or self._variation() < VARIATION:
+        if self.total < ENOUGH or self.bins is None or self._variation() < VARIATION:
             return 0.0, BINS * BIN_S
         below = 0
         head = -1

@@ -25,6 +25,9 @@ class Rhythm:
 
     def __init__(self, first_s: float, second_s: float) -> None:
         self.score = 0
+        self.beat_s = 0.0
+        self.period_s = 0.0
+        self.error_s = 0.0
         self._begin(first_s, second_s)
 
     def __repr__(self) -> str:

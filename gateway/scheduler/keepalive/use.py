@@ -13,10 +13,13 @@ from gateway.scheduler.keepalive.gaps import LEAST_S, Gaps, age_density
 from gateway.scheduler.keepalive.rhythm import Rhythm
 
 LEVELS: Final = 8  #: sandboxes of one function that are told apart; those beyond are like the last
+TAIL: Final = 0.99
+KNOWN: Final = 8  #: gaps from which on a tail is believed
+UNKNOWN_S: Final = 86_400.0
 
 
 class Use:
-    """`version` is what was called last, None once it is no more; `free_s[n - 1]` when level n was last left, or first reached."""
+    """`version` is called last, None once it is gone; `free_s[n - 1]` when level n was left last, or first reached."""
 
     __slots__ = ("called_s", "free_s", "gaps", "rhythm", "version")
 
@@ -48,9 +51,15 @@ class Use:
     def density(self, level: int, now: float) -> float:
         """Uses a second of the deepest of so many sandboxes; see `Gaps.density`."""
         number = min(level, len(self.free_s)) - 1
+        if number < 0:  # started, and its caller left
+            return age_density(now - self.called_s)
         idle_s = max(0.0, now - self.free_s[number])
         gaps = self.gaps[number]
         return age_density(idle_s) if gaps is None else gaps.density(idle_s)
+
+    def tail_s(self, level: int) -> float:
+        """How long a sandbox may be idle, of so many, and yet be used again."""
+        return max((_tail_s(gaps) for gaps in self.gaps[:level]), default=UNKNOWN_S)
 
     def _learn(self, level: int, now: float) -> None:
         gaps = self.gaps[level - 1]
@@ -64,3 +73,7 @@ class Use:
         else:
             self.rhythm.called(self.called_s, now)
         self.called_s = now
+
+
+def _tail_s(gaps: Gaps | None) -> float:
+    return UNKNOWN_S if gaps is None or gaps.total < KNOWN else 2 * gaps.tail_s(TAIL)

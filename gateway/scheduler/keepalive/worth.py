@@ -32,9 +32,6 @@ DRAWN: Final = 24  #: groups of which the least worth goes
 REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; about 0.5 kB each
 RESTORED: Final = 0.05  #: of its worth, what one has that will be started again in time
 LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
-TAIL: Final = 0.99
-KNOWN: Final = 8  #: gaps from which on a tail is believed
-UNKNOWN_S: Final = 86_400.0
 
 
 class Worth:
@@ -84,15 +81,12 @@ class Worth:
             if now < begin_s:
                 self._prewarms.add(Prewarm(use.version, begin_s - LEAD_S - _cold_s(group), end_s))
             return max(end_s, instance.since_s + self._least_s)
-        gaps = use.gaps[0] if use.gaps else None
-        known = gaps is not None and gaps.total >= KNOWN
-        tail_s = 2 * gaps.tail_s(TAIL) if gaps is not None and known else UNKNOWN_S
-        return instance.since_s + max(self._least_s, tail_s)
+        return instance.since_s + max(self._least_s, use.tail_s(group.busy + len(group.warm) + len(group.frozen)))
 
     def victim(self, index: Index, spared: Instance | None, now: float) -> Instance | None:
         groups = self._groups
         least: Instance | None = None
-        least_worth = 0.0
+        least_worth = (0.0, 0.0)
         drawn = 0
         while drawn < DRAWN and groups:
             at = drawn if len(groups) <= DRAWN else int(self._random.random() * len(groups))
@@ -108,7 +102,7 @@ class Worth:
             instance = next(iter(group.frozen))
             if instance is spared:
                 continue
-            worth = self.worth(instance, now)
+            worth = self.worth(instance, now), instance.since_s
             if least is None or worth < least_worth:
                 least, least_worth = instance, worth
         return least or oldest(index, spared)
