@@ -55,7 +55,7 @@ from sandbox.environment import Credentials
 from sandbox.errors import SandboxError
 from sandbox.native.driver import NativeDriver
 from sandbox.native.plain import PlainDriver
-from sandbox.sandbox import Sandbox
+from sandbox.sandbox import ApiInside, Sandbox
 from sandbox.spec import StemKey
 
 _log = logging.getLogger("gateway")
@@ -104,7 +104,9 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         credentials = _credentials()
 
         async def open_sandbox(key: StemKey) -> Sandbox:
-            return await Sandbox.open(await driver.create(key), key, clock=clock, credentials=credentials)
+            handle = await driver.create(key)
+            inside = ApiInside(endpoint, edge.serve_inside)
+            return await Sandbox.open(handle, key, clock=clock, credentials=credentials, lambda_api=inside)
 
         tallies = Tallies(settings.metrics_functions)
         pool = Pool(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -22,6 +23,8 @@ CONFIG: Final = "LAMBENT_CONFIG"
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_LARGEST_RANGE: Final = 8
+_SMALLEST_RANGE: Final = 22  # 1,022 addresses: each sandbox takes one
 _LOOPBACK: Final = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 
 
@@ -47,6 +50,18 @@ class Settings:
     )
     driver: Literal["auto", "native"] = _setting(
         "auto", "What runs functions. native: sandboxes where root starts it, plain processes without isolation elsewhere."
+    )
+    network: Literal["auto", "nat", "none"] = _setting(
+        "auto",
+        "What sandboxes reach. nat: everything but this machine, its metadata service and each other; none: nothing; "
+        "auto: nat where this machine can give it.",
+    )
+    network_allow: str = _setting(
+        "", "Addresses and networks, separated by commas, that functions may reach although they are this machine's own or a "
+        "metadata service's.",
+    )  # fmt: skip
+    network_range: str | None = _setting(
+        None, "Network of the sandboxes' own IPv4 addresses, for instance 10.99.0.0/16. Default: a free one within 10.64.0.0/10."
     )
     user: str | None = _setting(
         None,
@@ -231,8 +246,27 @@ def _check(settings: Settings) -> None:
             f"host: {settings.host} can be reached from outside, and nothing authenticates requests yet: whoever reaches the "
             "port can run code on this machine. Keep to 127.0.0.1 behind a proxy that authenticates, or say --insecure."
         )
+    for text in words(settings.network_allow):
+        _network("network_allow", text)
+    if settings.network_range is not None:
+        _network("network_range", settings.network_range, most=_LARGEST_RANGE, least=_SMALLEST_RANGE)
     if settings.stems_max < settings.stems_min:
         raise SettingError(f"stems_max: {settings.stems_max} is less than stems_min, which is {settings.stems_min}")
+
+
+def words(text: str) -> list[str]:
+    """What a setting lists, separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _network(name: str, text: str, *, most: int = 0, least: int = 128) -> None:
+    """Raises SettingError for what is no network; with lengths of a prefix, also for what is none of IPv4 within those."""
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from None
+    if most and (found.version != 4 or not most <= found.prefixlen <= least):
+        raise SettingError(f"{name}: {text} is not an IPv4 network from /{most} to /{least}")
 
 
 def _default_data_dir(env: Mapping[str, str]) -> Path:

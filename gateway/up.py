@@ -30,7 +30,7 @@ from typing import Final
 
 from gateway.child import Plan
 from gateway.clock import SystemClock
-from gateway.settings import SettingError, Settings, load, variable
+from gateway.settings import SettingError, Settings, load, variable, words
 from gateway.supervisor import Supervisor, in_a_fork, say
 
 LOCK_WITHIN_S: Final = 3.0  #: an orphaned spawner takes a fraction of a second to end
@@ -125,6 +125,9 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "run_dir": str(meeting.directory),
                                 "uid_base": settings.uid_base + 1,
                                 "max_sandboxes": settings.max_sandboxes,
+                                "network": settings.network,
+                                "network_allow": words(settings.network_allow),
+                                "network_range": settings.network_range,
                             }
                         ),
                     ),

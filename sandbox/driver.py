@@ -62,6 +62,8 @@ class Handle(Protocol):
     listener: socket.socket  #: the Runtime API's listening socket as the sandbox reaches it at `runtime_api`
     connection: socket.socket | None  #: a connection to the Runtime API that the runtime already holds, if any
     runtime_api: str  #: what AWS_LAMBDA_RUNTIME_API says inside, ``host:port``
+    lambda_listener: socket.socket | None  #: listens where the sandbox expects the Lambda API; None: it reaches the gateway's own
+    lambda_api: str  #: where that is, ``host:port``; empty without one
     log_fd: int  #: non-blocking read end of the pipe that is stdout and stderr of everything inside
     on_exit: Callable[[ExitStatus], None]
     on_gone: Callable[[str], None]  #: with the reason, for the log
@@ -79,7 +81,7 @@ class Driver(Protocol):
     """Makes sandboxes. See the module for the contract."""
 
     name: str  #: ``native``, ``docker``, ``fake``
-    isolation: str  #: one line for people: what separates functions from each other and from the host
+    isolation: str  #: one line for people, once started: what separates functions from each other and the host, their network
 
     async def start(self) -> None: ...
     def support(self, key: StemKey) -> Support: ...

@@ -23,8 +23,13 @@ class Credentials:
     session_token: str
 
 
-def compose(spec: FunctionSpec, runtime_api: str, credentials: Credentials | None = None) -> dict[str, str]:
-    """All variables of a runtime process; `runtime_api` is ``host:port`` as the process reaches it."""
+def compose(
+    spec: FunctionSpec, runtime_api: str, credentials: Credentials | None = None, lambda_endpoint: str = ""
+) -> dict[str, str]:
+    """All variables of a runtime process; `runtime_api` is ``host:port`` as the process reaches it.
+
+    `lambda_endpoint`, if any, is the URL of the Lambda API, where SDKs then look for it, unless the function says otherwise.
+    """
     unreserved = {
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": ("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
@@ -53,6 +58,8 @@ def compose(spec: FunctionSpec, runtime_api: str, credentials: Credentials | Non
     }
     if spec.runtime.startswith("python"):
         unreserved |= {"PYTHONPATH": "/var/runtime", "LC_CTYPE": "C.UTF-8"}
+    if lambda_endpoint:
+        unreserved["AWS_ENDPOINT_URL_LAMBDA"] = lambda_endpoint
     if not spec.runtime.startswith("provided"):
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{spec.runtime}"
     if spec.log_format != "Text":

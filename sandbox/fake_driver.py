@@ -145,6 +145,9 @@ class FakeHandle:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.runtime_api = "{}:{}".format(*self.listener.getsockname())
+        self.lambda_listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
+        self.lambda_listener.setblocking(False)
+        self.lambda_api = "{}:{}".format(*self.lambda_listener.getsockname())
         self.connection: socket.socket | None = None
         self.log_fd, self.log_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.used_bytes = 3 * MIB
@@ -199,6 +202,8 @@ class FakeHandle:
         await self._kill()
         self._close_connection()
         self.listener.close()
+        if self.lambda_listener is not None:
+            self.lambda_listener.close()
         os.close(self.log_fd)
         os.close(self.log_write_fd)
         self._driver.forget(self)

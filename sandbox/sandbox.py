@@ -21,6 +21,8 @@ again within the next invocation and its deadline.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -50,6 +52,14 @@ _DEAD, _STOPPING, _FROZEN, _SENT = State.DEAD, State.STOPPING, State.FROZEN, ses
 _INVOKED, _RELEASED, _SUCCESS = Event.INVOKED, Event.RELEASED, Status.SUCCESS
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiInside:
+    """The Lambda API as functions call it."""
+
+    endpoint: str  #: the URL for those who have this host's network
+    serve: Callable[[socket.socket], Callable[[], None]]  #: serve it at this listener as well, until what is returned is called
+
+
 class Sandbox:
     """Made by `open`, given its function by `init`, used by `invoke` and `freeze`, ended by `stop`.
 
@@ -70,6 +80,7 @@ class Sandbox:
         "_init_ended",
         "_init_error",
         "_init_s",
+        "_lambda_endpoint",
         "_log_pipe",
         "_renewing",
         "_settled",
@@ -77,6 +88,7 @@ class Sandbox:
         "_spoilt",
         "_stopping",
         "_tasks",
+        "_unserve",
         "_work",
         "id",
         "key",
@@ -96,6 +108,8 @@ class Sandbox:
         self._handle = handle
         self._clock = clock
         self._credentials = credentials
+        self._lambda_endpoint = ""
+        self._unserve: Callable[[], None] = _nothing
         self._api = RuntimeApi(self)
         self._deadline = Deadline(clock, self._deadline_reached)
         self._log_pipe = LogPipe(handle.log_fd, lambda data: None)
@@ -114,7 +128,15 @@ class Sandbox:
         self._init_error: tuple[bytes, str, str] | None = None  # the last init error: payload, content type, error type
 
     @classmethod
-    async def open(cls, handle: Handle, key: StemKey, *, clock: Clock, credentials: Credentials | None = None) -> Sandbox:
+    async def open(
+        cls,
+        handle: Handle,
+        key: StemKey,
+        *,
+        clock: Clock,
+        credentials: Credentials | None = None,
+        lambda_api: ApiInside | None = None,
+    ) -> Sandbox:
         """Serve a new stem's sockets. Whatever it raises, the handle is stopped then."""
         self = cls(handle, key, clock, credentials)
         handle.on_exit = self._exited
@@ -123,6 +145,11 @@ class Sandbox:
             await self._api.serve(handle.listener)
             if handle.connection is not None:
                 await self._api.attach(handle.connection)
+            if lambda_api is not None:
+                self._lambda_endpoint = lambda_api.endpoint
+                if handle.lambda_listener is not None:
+                    self._lambda_endpoint = f"http://{handle.lambda_api}"
+                    self._unserve = lambda_api.serve(handle.lambda_listener)
         except BaseException:
             await self.stop()
             raise
@@ -155,7 +182,7 @@ class Sandbox:
         self._deadline.set(now_s + limit_s, now_s)
         self._specialised = self._api.accepting = True
         try:
-            await self._handle.specialise(spec, compose(spec, self._handle.runtime_api, self._credentials))
+            await self._handle.specialise(spec, self._environment(spec))
         except SandboxError as error:
             self._die(str(error))
             raise
@@ -168,6 +195,9 @@ class Sandbox:
         if self.state is not State.INIT:
             raise SandboxGone(error_type if status == "gone" else None)
         self.state = lifecycle.following(self.state, Event.INITIALISED)
+
+    def _environment(self, spec: FunctionSpec) -> dict[str, str]:
+        return compose(spec, self._handle.runtime_api, self._credentials, self._lambda_endpoint)
 
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None:
         """Hand an event over, and thaw for it. `settled` is called exactly once, later, after all that was written before it.
@@ -210,6 +240,7 @@ class Sandbox:
         await asyncio.wait({self._stopping})
 
     async def _stop(self) -> None:
+        self._unserve()
         await self._handle.stop()
         self.state = lifecycle.following(self.state, Event.DIED)
 
@@ -426,7 +457,7 @@ class Sandbox:
                 elif self._work is not None and not self._specialised:
                     assert self.spec is not None
                     self._specialised = self._api.accepting = True
-                    await handle.specialise(self.spec, compose(self.spec, handle.runtime_api, self._credentials))
+                    await handle.specialise(self.spec, self._environment(self.spec))
                 else:
                     break
         except SandboxError as error:
@@ -448,3 +479,7 @@ class Sandbox:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
+
+
+def _nothing() -> None:
+    """Nothing is served that would have to end."""

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from sandbox.native import nat, ruleset
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
-    """Processes, cgroups, mounts, loop devices, sockets, files that bear one of the labels or lie in one of the directories.
+    """Processes, cgroups, mounts, loop devices, sockets, links, packet filters, files that bear a label or lie in a directory.
 
     What a data directory keeps is none of it, but for the images of disks.
     """
@@ -43,7 +46,16 @@ def labelled(labels: Iterable[str], directories: Iterable[Path]) -> list[str]:
     found += [f"socket {line.split()[-1]}" for line in _read("/proc/net/unix").splitlines() if ours(line)]
     found += [f"directory {path}" for label in labels for path in Path("/run/lambent").glob(f"{label}*")]
     found += [f"file {path}" for directory in directories for path in (directory / "volumes").glob("*")]
-    return found
+    links = {name for _, name in socket.if_nameindex()}
+    found += [f"link {nat.link_of(label)}" for label in labels if nat.link_of(label) in links]
+    return found + [f"nft table {ruleset.table_of(label)}" for label in labels if ruleset.table_of(label) in _tables()]
+
+
+def _tables() -> set[str]:
+    try:
+        return {name for _, name in ruleset.tables()}
+    except ruleset.NftError:  # then nobody could make one
+        return set()
 
 
 @dataclasses.dataclass(frozen=True)

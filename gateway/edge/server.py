@@ -25,6 +25,7 @@ from gateway.control.catalog import Catalog
 from gateway.edge import body, invoke, log_route, render
 from gateway.edge.connection import Connection, refusal
 from gateway.edge.function_url import FunctionUrls
+from gateway.edge.inside import Inside, check
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
 from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException
@@ -90,6 +91,7 @@ class EdgeServer:
         self._idle: asyncio.Future[None] | None = None  # somebody waits for `_running` to be 0
         self._draining = False
         self._server: web.Server | None = None
+        self._inside: Inside | None = None
         self._listener: asyncio.Server | None = None
         self._port: int | None = None
 
@@ -113,16 +115,7 @@ class EdgeServer:
         """Listen on `host` and `port`, or on a socket that is bound already. Raises OSError where that cannot be."""
         loop = asyncio.get_running_loop()
         self._server = server = web.Server(self._handle)
-
-        options: dict[str, Any] = {
-            "access_log": None,
-            "logger": _log,
-            "keepalive_timeout": self._keep_alive_s,
-            "lingering_time": 0,  # aiohttp's goes on after the client has left; see _send_and_linger
-            "max_line_size": _LINE_BYTES,
-            "max_field_size": _LINE_BYTES,
-            "auto_decompress": False,  # the function gets what the client sent
-        }
+        options = self._options()
 
         def connection() -> Connection:
             return Connection(server, loop=loop, **options)
@@ -132,6 +125,24 @@ class EdgeServer:
         else:
             self._listener = await loop.create_server(connection, host, port, backlog=_BACKLOG)
         self._port = self._listener.sockets[0].getsockname()[1]
+
+    def serve_inside(self, listener: socket.socket) -> Callable[[], None]:
+        """The Lambda API for one sandbox, at its own `listener`; see `Inside.serve`. Also before `start`."""
+        if self._inside is None:
+            self._inside = Inside(web.Server(self._handle_inside), self._options())
+        return self._inside.serve(listener)
+
+    def _options(self) -> dict[str, Any]:
+        """Of every connection."""
+        return {
+            "access_log": None,
+            "logger": _log,
+            "keepalive_timeout": self._keep_alive_s,
+            "lingering_time": 0,  # aiohttp's goes on after the client has left; see _send_and_linger
+            "max_line_size": _LINE_BYTES,
+            "max_field_size": _LINE_BYTES,
+            "auto_decompress": False,  # the function gets what the client sent
+        }
 
     async def drain(self, budget_s: float) -> None:
         """Accept no more, let what runs finish for `budget_s`, then close every connection. Twice is once."""
@@ -151,10 +162,24 @@ class EdgeServer:
             except TimeoutError:
                 _log.warning("%d requests were cut off: they did not finish within %g s", self._running, budget_s)
         await self._server.shutdown(0.1)
+        if self._inside is not None:  # to the last, for what finishes may call others
+            await self._inside.close()
 
     async def close(self) -> None:
         """Close everything at once."""
         await self.drain(0)
+        if self._inside is not None:
+            await self._inside.close()
+
+    async def _handle_inside(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What a function asks at its own listener."""
+        try:
+            check(request.raw_path, request.headers.get(_HOST, ""))
+        except ApiError as error:
+            response = render.error(error, self._ids.request_id())
+            response.force_close()
+            return response
+        return await self._handle(request)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = self._ids.request_id()

@@ -1,10 +1,10 @@
 """PID 1 of a sandbox: makes its world, starts the runtime, reports its end, and can begin again.
 
 Init is a copy of the zygote and trusted; what it starts is not. It does as root what needs root (mounts, cgroups, users), in this
-order: its namespaces exist already (`zygote.py` cloned into them); it mounts /proc and /tmp, brings the loopback up, binds the
-Runtime API's socket where only this sandbox can reach it, forks the runtime process, which joins the cgroups, loses its
-rights and waits; that is a *stem*. When the function comes, init moves its code to /var/task and lets the runtime go. From then
-on init has no right left but to kill, and to start another runtime as the same user.
+order: its namespaces exist already (`zygote.py` cloned into them), but for that of the network, which the spawner made and init
+goes to; it mounts /proc and /tmp and forks the runtime process, which joins the cgroups, loses its rights and waits; that is a
+*stem*. When the function comes, init moves its code to /var/task and lets the runtime go. From then on init has no right left but
+to kill, and to start another runtime as the same user.
 
 It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids.
 It ends when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
@@ -16,18 +16,15 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 
 import lambent_bootstrap
 
 from . import confine, messages, syscalls
 
-RUNTIME_API = ("127.0.0.1", 9001)
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 WRAPPER_NOT_FOUND = 127  # as a shell ends, and recorded from AWS
 LAUNCH_FAILED = 253  # exit status of a child that could not exec; the reason went to init through the go socket
 
@@ -222,14 +219,6 @@ def drop_rights(uid):
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def bring_loopback_up():
-    # type: () -> None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = struct.pack("16sh14x", b"lo", 0)
-        flags = struct.unpack("16sh14x", fcntl.ioctl(sock, SIOCGIFFLAGS, request))[1]
-        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
-
-
 def make_file_system(tmp_fd, uid):
     # type: (int, int) -> None
     """The zygote's root is this sandbox's root already, as a private copy; what is left is what differs per sandbox."""
@@ -252,7 +241,7 @@ def make_file_system(tmp_fd, uid):
 
 def main(fds, uid):
     # type: (list[int], int) -> None
-    """`fds`: control socket, log pipe, /tmp, and the cgroups to join, in this order. Never returns."""
+    """`fds`: control socket, log pipe, /tmp, network namespace, and the cgroups to join, in this order. Never returns."""
     control = None
     try:
         # Descriptors move to the bottom so that everything above can be closed at once.
@@ -266,19 +255,16 @@ def main(fds, uid):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.fchown(LOG_FD, uid, uid)
+        syscalls.setns(kept[3], syscalls.CLONE_NEWNET)
+        os.close(kept[3])
         socket.sethostname("169-254-100-1")
-        bring_loopback_up()
         make_file_system(kept[2], uid)
         os.close(kept[2])
         syscalls.drop_bounding_set()
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(RUNTIME_API)
-            listener.listen(64)
-            sandbox = Sandbox(control, kept[3:], uid)
-            connection = sandbox.start_runtime()
-            messages.send(control, {"event": "stem"}, [connection.fileno(), listener.fileno()])
-            connection.close()
+        sandbox = Sandbox(control, kept[4:], uid)
+        connection = sandbox.start_runtime()
+        messages.send(control, {"event": "stem"}, [connection.fileno()])
+        connection.close()
         sandbox.serve()
     except BaseException as error:
         # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.

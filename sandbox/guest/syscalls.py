@@ -97,6 +97,12 @@ def unshare(flags):
     _check(libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def setns(fd, kind):
+    # type: (int, int) -> None
+    """This thread goes to the namespace of descriptor `fd`, which is of `kind`, a CLONE_NEW… flag."""
+    _check(libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
 def clone_process(flags):
     # type: (int) -> int
     """`os.fork` with clone flags: the new process's id here, 0 in the child. For single-threaded processes only.

@@ -22,6 +22,7 @@ from sandbox.driver import ExitStatus, Support
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.native import plan
 from sandbox.native.channel import Channel, Message
+from sandbox.native.places import LAMBDA_API, RUNTIME_API
 from sandbox.spec import Architecture, FunctionSpec, StemKey
 from sandbox.tasks import Tasks
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0
 RECONNECT_S = 0.02
+ISOLATION = "namespaces (pid, mount, net, ipc, uts), own uid, cgroup limits, seccomp, no capabilities"
 Received = Callable[[Message, list[int]], None]
 HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}.get(platform.machine())
 
@@ -52,7 +54,8 @@ def _of_layers(opt_path: str, runtime: str) -> tuple[str, ...]:
 class NativeHandle:
     """One sandbox; see `sandbox.driver` for the contract."""
 
-    runtime_api = "127.0.0.1:9001"
+    runtime_api = "{}:{}".format(*RUNTIME_API)
+    lambda_api = "{}:{}".format(*LAMBDA_API)
 
     def __init__(self, driver: NativeDriver, name: str, runtime: str, reply: Message, fds: list[int]) -> None:
         self.id = name
@@ -68,8 +71,9 @@ class NativeHandle:
         self._thawed_word = str(reply["thawed"]).encode()
         self.connection: socket.socket | None = _socket(fds[0])
         self.listener = _socket(fds[1])
-        self.log_fd, self._freeze_fd = fds[2], fds[3]
-        self._memory_fd, self._peak_fd = (fds[4], fds[5]) if reply["memory"] else (-1, -1)
+        self.lambda_listener: socket.socket | None = _socket(fds[2])
+        self.log_fd, self._freeze_fd = fds[3], fds[4]
+        self._memory_fd, self._peak_fd = (fds[5], fds[6]) if reply["memory"] else (-1, -1)
         self._frozen = False
         self._alive = True
         self._stopped: asyncio.Task[None] | None = None
@@ -155,9 +159,9 @@ class NativeHandle:
     async def _stop(self) -> None:
         # The spawner kills before anything here is closed: what is still running must not see its connections break first.
         await self._driver.end(self)
-        self.listener.close()
-        if self.connection is not None:
-            self.connection.close()
+        for sock in (self.listener, self.lambda_listener, self.connection):
+            if sock is not None:
+                sock.close()
         for fd in (self.log_fd, self._freeze_fd, self._memory_fd, self._peak_fd):
             if fd >= 0:
                 os.close(fd)
@@ -196,10 +200,10 @@ class NativeDriver:
     """Talks to the spawner that listens at `socket_path`; `code_dir` is the code store that both know."""
 
     name = "native"
-    isolation = "namespaces (pid, mount, net, ipc, uts), own uid, cgroup limits, seccomp, no capabilities; network: none"
 
     def __init__(self, socket_path: str, code_dir: str) -> None:
         self.code_dir = code_dir
+        self.isolation = f"{ISOLATION}; network: not known yet"
         self._socket_path = socket_path
         self._support: dict[str, Support] = {}
         self._channel: Channel | None = None
@@ -297,6 +301,7 @@ class NativeDriver:
                 support = message["support"]
                 assert isinstance(support, dict)
                 self._support = {runtime: Support(*pair) for runtime, pair in support.items()}
+                self.isolation = f"{ISOLATION}; network: {message['network']}"
                 self._connected.set()
             case "exit" if handle is not None:
                 handle.exited(message)

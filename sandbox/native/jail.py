@@ -70,7 +70,7 @@ class Jail:
             self._ended.set_result(None)
 
     async def stem(self) -> list[int]:
-        """The descriptors that init made: the runtime's connection, and the listener the first time.
+        """The descriptor that init made: the runtime's connection.
 
         Raises Ended, TimeoutError, OSError.
         """

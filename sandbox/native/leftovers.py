@@ -1,8 +1,8 @@
 """What a crash left behind, found by its owner's label and removed.
 
 Mounts, network namespaces, loop devices and image files need no finding: they have no name, and go with the last process or
-descriptor that holds them. What has a name is the cgroups, through them every process that was ever ours, and a directory
-below /run.
+descriptor that holds them. What has a name is the cgroups, through them every process that was ever ours, the network's link and
+packet filter table, and a directory below /run.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 
 from sandbox.clock import SystemClock
+from sandbox.native import nat
 from sandbox.native.cgroups import Cgroups, remove_directory, write
 
 
 def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
-    """Kill every process in the cgroups of `owner` and remove those; says what it found, for the log. Blocks.
+    """Kill every process in the cgroups of `owner`, remove those and what its network left; says what it found. Blocks.
 
     Processes that fork while they are killed are killed again until none is left. Raises OSError when something will not go
     within `patience_s`.
@@ -28,7 +29,7 @@ def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
     try:
         bases = Cgroups(owner).bases
     except OSError:
-        return found
+        bases = []
     for base in bases:
         groups = [directory for directory in _below(base) if directory.exists()]
         while pids := _kill(groups):
@@ -41,7 +42,7 @@ def sweep(owner: str, patience_s: float = 10.0) -> list[str]:
             if directory.exists():
                 found.append(str(directory))
                 remove_directory(directory)
-    return found
+    return [*found, *nat.sweep(owner)]
 
 
 def clear(run_dir: Path) -> list[str]:

@@ -60,6 +60,8 @@ class PlainHandle:
         self.connection: socket.socket | None = None
         self.listener = socket.socket()
         self.runtime_api = ""
+        self.lambda_listener: socket.socket | None = None  #: it has this host's network, and so the gateway's own port
+        self.lambda_api = ""
         self.log_fd = -1
         self._driver = driver
         self._key = key

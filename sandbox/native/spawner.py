@@ -2,7 +2,7 @@
 
 It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
 
-    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, listener, log, freezer, memory (two, or none)
+    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, two listeners, log, freezer, memory (two, or none)
     {"n", "op": "specialise", "id", "code", …}    → {}
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
@@ -34,6 +34,8 @@ from sandbox.native import interpreters, leftovers
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.channel import Channel, Message
 from sandbox.native.jail import Ended, Jail
+from sandbox.native.network import Network, Networks, wish
+from sandbox.native.spares import Spares
 from sandbox.native.volumes import Volumes
 from sandbox.native.zygotes import Zygotes
 from sandbox.tasks import Tasks
@@ -43,7 +45,7 @@ log = logging.getLogger("lambent.spawner")
 PIDS_MAX = 1024
 DEFAULT_TMP_MB = 512
 SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 KB of memory
-QUIET_S = 0.2
+SPARE_NETWORKS = 32  #: the same; three descriptors
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -59,7 +61,10 @@ class Config:
     uid_base: int  #: the inits' uid; sandboxes have those above it
     max_sandboxes: int
     spare_volumes: int = SPARE_VOLUMES
-    resolv_conf: str = "# no network\n"
+    spare_networks: int = SPARE_NETWORKS
+    network: str = "none"  #: none, nat, or auto: nat where it can be had
+    network_allow: tuple[str, ...] = ()  #: networks that nat lets through although they are the host's or a metadata service's
+    network_range: str | None = None  #: IPv4 network of all sandboxes
 
 
 class Refused(Exception):
@@ -69,17 +74,20 @@ class Refused(Exception):
 class Spawner:
     """State: the free user ids, the jails by id, and the gateway's channel."""
 
-    def __init__(self, config: Config, trees: dict[str, tuple[str, str]], hello: Message) -> None:
+    def __init__(self, config: Config, trees: dict[str, tuple[str, str]], networks: Networks, hello: Message) -> None:
         self._config = config
         self._hello = hello
         self._cgroups = Cgroups(config.owner)
         self._volumes = Volumes(Path(config.volume_dir))
-        self._spares: list[int] = []
-        self._filler: asyncio.Task[None] | None = None
-        self._taken_at_s = 0.0  #: when the last volume was
+        self._spare_volumes = Spares(
+            "volume", lambda: self._volumes.create(DEFAULT_TMP_MB), os.close, wanted=config.spare_volumes
+        )
+        self._spare_networks = Spares(
+            "network", networks.make, Network.close, wanted=config.spare_networks, executor=networks.executor
+        )
         staging = Path(config.run_dir) / "root"
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._zygotes = Zygotes(staging, config.resolv_conf, self._cgroups, trees, self._inits)
+        self._zygotes = Zygotes(staging, networks.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
         self._jails: dict[str, Jail] = {}  #: each holds a user id from its making to its very end
@@ -91,8 +99,8 @@ class Spawner:
     async def start(self) -> None:
         """Raises OSError when this host does not let us make what every sandbox needs."""
         self._cgroups.prepare()
-        self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
-        self._refill()
+        await self._spare_volumes.begin()
+        await self._spare_networks.begin()
 
     def serve(self, sock: socket.socket) -> None:
         """A gateway connected. One at a time: an earlier one's sandboxes are ended first."""
@@ -173,7 +181,7 @@ class Spawner:
         try:
             jail = self._jails[name]
             await self._give_birth(jail, runtime, there, out, reply)
-            out[:0] = await jail.stem()
+            out[:0] = await jail.stem()  # the connection
             out.append(jail.group.freeze_fd())
             memory = jail.group.memory_fds()
             out += memory or ()
@@ -207,18 +215,21 @@ class Spawner:
         return there
 
     async def _give_birth(self, jail: Jail, runtime: str, there: socket.socket, out: list[int], reply: Message) -> None:
-        """Have the zygote fork an init for it; the log pipe's descriptor goes to `out`."""
+        """Have the zygote fork an init for it; the descriptors of the listeners and the log pipe go to `out`."""
         passed: list[int] = [there.detach()]
         try:
             zygote = await self._zygotes.get(runtime)
             reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
-            volume = await self._take_volume()
+            volume = await self._spare_volumes.take()
+            passed.append(volume)
+            network = await self._spare_networks.take()
+            passed.append(network.namespace)
+            out += [network.runtime_api, network.lambda_api]
             if jail.stopping:
-                os.close(volume)
                 raise OSError("it was stopped before it was there")
             log_r, log_w = os.pipe2(os.O_CLOEXEC)
             out.append(log_r)
-            passed += [log_w, volume]
+            passed.insert(1, log_w)
             fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
             passed += jail.group.join_fds(self._cgroups.cpu_joins())
             fds, passed = passed, []
@@ -295,35 +306,8 @@ class Spawner:
         if self._jails.pop(name, None) is not None:
             self._uids.append(jail.uid)
 
-    async def _take_volume(self) -> int:
-        """A spare one, or one made now when a burst has used them up; the executor's threads bound how many are made at once."""
-        if self._spares:
-            volume = self._spares.pop()
-        else:
-            volume = await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB)
-        self._taken_at_s = self._loop.time()
-        self._refill()
-        return volume
-
-    def _refill(self) -> None:
-        if self._filler is None or self._filler.done():
-            self._filler = self._tasks.start(self._fill(), "spare volumes")
-
-    async def _fill(self) -> None:
-        """One by one, and only when no sandbox was started for a while: in a burst the processors have better things to do."""
-        while len(self._spares) < self._config.spare_volumes and not self._closing:
-            rest_s = self._taken_at_s + QUIET_S - self._loop.time()
-            if rest_s > 0:
-                await asyncio.sleep(rest_s)
-                continue
-            try:
-                self._spares.append(await self._loop.run_in_executor(None, self._volumes.create, DEFAULT_TMP_MB))
-            except OSError as error:
-                log.error("no space for /tmp could be made: %s", error)
-                return
-
     async def close(self) -> None:
-        """End the zygotes, so that what is under way fails, then every sandbox; then remove the cgroups."""
+        """End the zygotes, so that what is under way fails, then every sandbox. What has a name is left to a sweep."""
         self._closing = True
         if self._gateway is not None:
             self._gateway.close()
@@ -333,9 +317,8 @@ class Spawner:
             if failure is not None:  # the sweep below tries again
                 log.error("a sandbox could not be ended: %s", failure)
         await self._tasks.join()
-        for volume in self._spares:
-            os.close(volume)
-        await self._loop.run_in_executor(None, leftovers.sweep, self._config.owner)
+        await self._spare_volumes.close()
+        await self._spare_networks.close()
 
 
 def _checked_id(value: object) -> str:
@@ -355,26 +338,34 @@ async def run(config: Config, status_fd: int) -> None:
     listener.setblocking(False)
     found = await loop.run_in_executor(None, interpreters.find_interpreters)
     trees, support = interpreters.native_runtimes(found)
-    spawner = Spawner(config, trees, {"support": support})
-
-    def accept() -> None:
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return
-        spawner.serve(sock)
-
+    networks = Networks()
+    wanted = wish(config.owner, config.network_allow, config.network_range)
     try:
-        await spawner.start()
-        loop.add_reader(listener.fileno(), accept)
-        say(status_fd, "ready")
-        await stop.wait()
+        await loop.run_in_executor(networks.executor, networks.open, config.network, wanted)
+        spawner = Spawner(config, trees, networks, {"support": support, "network": networks.said})
+        try:
+            await spawner.start()
+            loop.add_reader(listener.fileno(), lambda: _accept(listener, spawner))
+            say(status_fd, "ready")
+            await stop.wait()
+        finally:
+            loop.remove_reader(listener.fileno())
+            await spawner.close()
     finally:
-        loop.remove_reader(listener.fileno())
-        await spawner.close()
+        await loop.run_in_executor(networks.executor, networks.close)
+        networks.executor.shutdown()
+        await loop.run_in_executor(None, leftovers.sweep, config.owner)
         listener.close()
         if os.getppid() != supervisor:
             leftovers.clear(Path(config.run_dir))
+
+
+def _accept(listener: socket.socket, spawner: Spawner) -> None:
+    try:
+        sock, _ = listener.accept()
+    except BlockingIOError:
+        return
+    spawner.serve(sock)
 
 
 def say(status_fd: int, line: str) -> None:

@@ -26,9 +26,10 @@ SPARE_VOLUMES = 4  #: fewer than usual, so that a spawner comes to rest sooner
 class Spawned:
     """A spawner below `directory`, labelled `owner`, with a driver for it; `package` puts files into its code store."""
 
-    def __init__(self, directory: Path, owner: str, max_sandboxes: int = 300) -> None:
+    def __init__(self, directory: Path, owner: str, max_sandboxes: int = 300, **network: object) -> None:
         self.directory = directory
         self.max_sandboxes = max_sandboxes
+        self.network = network
         self.owner = owner
         self.code_dir = directory / "code"
         self.driver = NativeDriver(str(directory / "spawner.sock"), str(self.code_dir))
@@ -57,6 +58,8 @@ class Spawned:
             "uid_base": 1_900_000_000,
             "max_sandboxes": self.max_sandboxes,
             "spare_volumes": SPARE_VOLUMES,
+            "spare_networks": SPARE_VOLUMES,
+            **self.network,
         }
         status_r, status_w = os.pipe()
         try:
@@ -129,8 +132,9 @@ class Spawned:
 
 
 @contextlib.asynccontextmanager
-async def spawned(directory: Path, owner: str, max_sandboxes: int = 300) -> AsyncIterator[Spawned]:
-    spawner = Spawned(directory, owner, max_sandboxes)
+async def spawned(directory: Path, owner: str, max_sandboxes: int = 300, **network: object) -> AsyncIterator[Spawned]:
+    """`network`: settings of the spawner's that begin so; without any, sandboxes have none."""
+    spawner = Spawned(directory, owner, max_sandboxes, **network)
     try:
         await spawner.start()
         await spawner.driver.start()

@@ -14,13 +14,14 @@ from tests.unit.test_service import values
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-# ProtectSystem=strict, ProtectHome=read-only and ProtectKernelTunables=yes, as systemd does them: what is bound to itself before
-# stays writable.
+# ProtectSystem=strict, ProtectHome=read-only, ProtectKernelTunables=yes and ReadWritePaths=, as systemd does them: what is bound to
+# itself before stays writable.
 MOUNTS = """
 set -e
 mkdir -p /run/lambent
 for kept in /run/lambent /tmp /dev; do mount --rbind "$kept" "$kept"; done
 mount --bind /proc/sys /proc/sys
+mount --bind /proc/sys/net /proc/sys/net
 for path in / /proc/sys /sys; do mount -o remount,bind,ro "$path"; done
 ! touch /usr/lambent-test 2>/dev/null
 exec "$@"
@@ -39,6 +40,7 @@ def test_sandboxes_work_within_the_hardening(up: Callable[..., Instance]) -> Non
     privileges = ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set=-all,{bounds}"]
     wrapper = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", MOUNTS, "sh", *privileges]
     with up(*wrapper) as instance:
+        assert "network: nat" in instance.status()["isolation"]
         client = client_for(instance.endpoint)
         product = Product(instance, client)
         answers = [product.invoke(product.deploy(CODE)).value for _ in range(2)]

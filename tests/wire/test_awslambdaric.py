@@ -70,6 +70,8 @@ class ProcessHandle:
         self.listener.setblocking(False)
         self.connection: socket.socket | None = None
         self.runtime_api = "{}:{}".format(*self.listener.getsockname())
+        self.lambda_listener: socket.socket | None = None
+        self.lambda_api = ""
         self.log_fd, self._log_inside = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._log_inside, True)
         self.on_exit: Callable[[ExitStatus], None] = lambda status: None

@@ -75,6 +75,8 @@ class Handle:
 
     id = "bench"
     runtime_api = "127.0.0.1:9001"
+    lambda_listener: socket.socket | None = None
+    lambda_api = ""
     on_exit: Callable[[ExitStatus], None]
     on_gone: Callable[[str], None]
 
