@@ -36,6 +36,7 @@ from gateway.control.control import Control
 from gateway.drain import Ending
 from gateway.edge.api import LambdaApi
 from gateway.edge.server import EdgeServer
+from gateway.edge.stream import MB, StreamLimits
 from gateway.errors import ResourceNotFoundException
 from gateway.invoke.invoker import Invoker
 from gateway.metrics import Metrics
@@ -143,6 +144,9 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             account_id=settings.account_id,
             url_domain=urls.domain,
             local=functools.partial(_local, status, metrics),
+            limits=StreamLimits(
+                settings.stream_max_mb * MB, None if settings.stream_mb_per_s is None else settings.stream_mb_per_s * MB
+            ),
         )
         opened.push_async_callback(edge.close)
         # What is here now stays to the end. A full collection would look at all of it (55,000 objects, mostly botocore's model)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 from gateway.records import FunctionVersion
-from sandbox.outcome import Status
+from sandbox.outcome import Status, Stream
+
+
+class ResponseStream(Stream, Protocol):
+    """Who takes the answer while the function gives it, and wants to know before what runs."""
+
+    def runs(self, version: FunctionVersion) -> None: ...
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -25,11 +32,15 @@ class Invocation:
     cognito_identity: str | None = None
     want_log_tail: bool = False
     arrived_s: float
+    stream: ResponseStream | None = None  #: gets the answer while it comes; it may come as a whole all the same
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class InvokeResult:
-    """What an invocation came to; `payload` is the answer, or the error document when `status` is not SUCCESS."""
+    """What an invocation came to; `payload` is the answer, or the error document when `status` is not SUCCESS.
+
+    Of an answer that its `stream` was given nothing is in `payload`.
+    """
 
     payload: bytes
     content_type: str

@@ -105,6 +105,14 @@ class Settings:
     metrics_functions: int = _setting(
         100, "Functions that /metrics tells apart; all others are counted together.", least=0, most=10_000
     )
+    stream_max_mb: int = _setting(
+        200, "The longest answer that a function may stream, in MB; AWS has 200.", least=1, most=100_000
+    )
+    stream_mb_per_s: float | None = _setting(
+        None,
+        "Speed of a streamed answer after its first 6 MB, where AWS has 2. Default: as fast as the client reads.",
+        least=0.001,
+    )
     drain_s: float = _setting(30.0, "After SIGTERM, how long running invocations may take to finish.", least=0, most=86_400)
     log_format: Literal["text", "json"] = _setting("text", "Form of the gateway's own log.")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least important messages that are logged.")

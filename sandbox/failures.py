@@ -93,12 +93,14 @@ def broken(reason: str) -> Failure:
 
 
 TOO_LARGE_TYPE: Final = "Function.ResponseSizeTooLarge"
-TOO_LARGE: Final = orjson.dumps(
-    {
-        "errorMessage": f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).",
-        "errorType": TOO_LARGE_TYPE,
-    }
-)
+
+
+def too_large(limit_bytes: int = MAX_PAYLOAD_BYTES) -> bytes:
+    """The error document for an answer that is larger than that."""
+    message = f"Response payload size exceeded maximum allowed payload size ({limit_bytes} bytes)."
+    return orjson.dumps({"errorMessage": message, "errorType": TOO_LARGE_TYPE})
+
+
 INVALID_MODE_TYPE: Final = "Runtime.InvalidResponseModeHeader"
 INVALID_MODE: Final = orjson.dumps({"errorMessage": "Invalid function response mode", "errorType": INVALID_MODE_TYPE})
 

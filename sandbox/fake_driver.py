@@ -122,6 +122,11 @@ class FakeRuntime:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    def abort(self) -> None:
+        """As when it is killed: what was not sent yet never will be, however long the other side does not read."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
     def exit(self, code: int = 0) -> None:
         raise Ended(ExitStatus(code=code))
 
@@ -248,6 +253,9 @@ class FakeHandle:
         except Exception:
             await runtime.print(traceback.format_exc().encode())
             status = ExitStatus(code=1)
+        except asyncio.CancelledError:
+            runtime.abort()
+            raise
         finally:
             await runtime.disconnect()
         self._process = None

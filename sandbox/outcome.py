@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Protocol
 
 
 class Status(enum.Enum):
@@ -13,6 +14,33 @@ class Status(enum.Enum):
     ERROR = "error"  #: the function reported an error
     FAILURE = "failure"  #: the runtime or an extension broke
     TIMEOUT = "timeout"
+
+
+class Flow(Protocol):
+    """Where a streamed answer comes from. Both may be called at any time, also after its end, and do nothing twice."""
+
+    def pause(self) -> None:
+        """Read no more of it for now: the runtime that writes it has to wait."""
+
+    def resume(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Who takes an answer while the runtime still gives it. Called in the event loop; must neither block nor raise.
+
+    An answer that is there as a whole may come by `Outcome.payload` alone, without any call here. Once `begin` was called the
+    payload of a success is empty, and that of an error is the error document only. After the outcome nothing is called.
+    """
+
+    @property
+    def limit_bytes(self) -> int:
+        """The longest answer; a longer one is cut there, and is an error."""
+
+    def begin(self, content_type: str, flow: Flow) -> None:
+        """The runtime has begun to answer; `content_type` is empty where it did not say."""
+
+    def chunk(self, data: bytes) -> None:
+        """The next bytes of the answer: as many as came at once, which is a few hundred KB at most."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -27,6 +55,7 @@ class Work:
     timeout_s: float
     client_context: str | None = None
     cognito_identity: str | None = None
+    stream: Stream | None = None  #: takes the answer while it is given; without, it is collected
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

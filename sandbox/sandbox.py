@@ -9,6 +9,8 @@ All of it runs in the event loop, and each callback is one atomic step: there is
   again. After TORN_GRACE_S without either the environment is renewed: it would hold its slot until the deadline, for nobody.
 - *Deadline against answer.* Whoever comes first takes the work out of `_work`; the other finds none. An answer half read
   is not an answer.
+- *Torn stream.* The same for an answer that its caller got a part of already, but it can't come again: the graces only let the
+  exit say why, and wait for a caller that takes the rest slowly.
 - *Answered but not free.* The deadline holds until the runtime asks for `next`; an environment that never does is renewed.
 - *Died in its sleep.* A runtime that ends between invocations, frozen or not, is renewed; the sandbox stays idle meanwhile,
   and an event that comes waits for the new one, under its own deadline.
@@ -212,7 +214,7 @@ class Sandbox:
         self._settled = settled
         self._began_s = now_s = self._clock.monotonic()
         timeout_s = work.timeout_s
-        self._api.invoke(work.request_id, wire.event(work, int((self._clock.wall() + timeout_s) * 1000)))
+        self._api.invoke(work.request_id, wire.event(work, int((self._clock.wall() + timeout_s) * 1000)), work.stream)
         if before is _FROZEN:
             self._handle.thaw()
         self._deadline.set(now_s + timeout_s, now_s)
@@ -253,7 +255,7 @@ class Sandbox:
         elif before is session.State.STARTED:
             self._init_error = None
             self._end_init("success", None)
-        elif before is session.State.TORN:
+        elif before in (session.State.TORN, session.State.CUT):
             self._stop_waiting()
             self._fail(failures.TORN)
             self._release()
@@ -289,7 +291,7 @@ class Sandbox:
         self._stop_waiting()
         self._exit = status
         if self._work is not None and self._api.connected:
-            self._wait(EXIT_GRACE_S, self._exit_over)
+            self._wait(EXIT_GRACE_S, self._last_words_over)
         else:
             self._exit_over()
 
@@ -315,6 +317,12 @@ class Sandbox:
         if self._work is not None:
             self._spoil()
             self._fail(failures.TORN)
+
+    def _last_words_over(self) -> None:
+        if self._api.held:  # the caller takes them slowly; the deadline bounds it
+            self._wait(EXIT_GRACE_S, self._last_words_over)
+        else:
+            self._exit_over()
 
     def _exit_over(self) -> None:
         """The runtime has ended, and nothing that it sent is still to come."""

@@ -14,7 +14,7 @@ from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
 from gateway.control.names import Names
 from gateway.control.paging import page
-from gateway.errors import NotImplementedHere, ResourceConflictException, ResourceNotFoundException
+from gateway.errors import ResourceConflictException, ResourceNotFoundException
 from gateway.records import LATEST, Cors, Function, UrlConfig
 
 _LETTERS: Final = string.ascii_lowercase + string.digits
@@ -136,8 +136,6 @@ def _url(urls: Mapping[str | None, UrlConfig], qualifier: str | None) -> UrlConf
 
 def _mode(params: Mapping[str, Any]) -> str | None:
     mode: str | None = params.get("InvokeMode")
-    if mode == "RESPONSE_STREAM":
-        raise NotImplementedHere("Response streaming is not implemented yet: use InvokeMode BUFFERED.")
     return mode
 
 

@@ -2,7 +2,8 @@
 
 What is not HTTP gets an error in AWS's form and no entry in the log, for the internet sends a lot of it. And whoever works for a
 client that may leave can ask to be told: an invocation that still waits for a sandbox gives up its place (clients that time
-out and try again would else queue up behind themselves), and a log that is followed is followed no more.
+out and try again would else queue up behind themselves), and a log that is followed is followed no more. Who sends more than fits
+into the buffers can ask to be told when to wait.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 class Connection(web.RequestHandler):
-    """`options` are aiohttp's. `left` is called when the client has left; only the request at hand may set it.
+    """`options` are aiohttp's. `left` is called when the client has left, `throttled` when what was written is more than the
+    client takes for now (True) and when it is not any more (False); only the request at hand may set them.
 
     `busy` is kept by the server: whether a request is being worked on. `peer` is the client's address, `port` the server's.
     """
 
-    __slots__ = ("busy", "left", "peer", "port")
+    __slots__ = ("busy", "left", "peer", "port", "throttled")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.busy = False
         self.left: Callable[[], object] | None = None
+        self.throttled: Callable[[bool], object] | None = None
         self.peer = ""
         self.port = ""
 
@@ -51,6 +54,16 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         if self.left is not None:
             self.left()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.throttled is not None:
+            self.throttled(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.throttled is not None:
+            self.throttled(False)
 
     def finish(self) -> None:
         """Close the connection: now where nothing is asked on it, else after the answer."""

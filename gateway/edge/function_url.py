@@ -27,7 +27,8 @@ from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply, lines
 from gateway.edge.stamp import Second
-from gateway.errors import NotImplementedHere
+from gateway.edge.stream import StreamLimits
+from gateway.edge.url_stream import UrlStream
 from gateway.invocation import Invocation, InvokeResult
 from gateway.observe.trace import Ids
 from gateway.records import Cors, Function, UrlConfig
@@ -68,12 +69,22 @@ class _Target:
 class FunctionUrls:
     """The route of function URLs. `catalog` finds them, `invoker` runs what they ask for."""
 
-    def __init__(self, *, catalog: Catalog, invoker: Invokes, clock: Clock, ids: Ids, body_grace_s: float = body.GRACE_S) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        invoker: Invokes,
+        clock: Clock,
+        ids: Ids,
+        limits: StreamLimits,
+        body_grace_s: float = body.GRACE_S,
+    ) -> None:
         self._catalog = catalog
         self._invoker = invoker
         self._monotonic = clock.monotonic
         self._wall = clock.wall
         self._ids = ids
+        self._limits = limits
         self._body_grace_s = body_grace_s
         self._second = Second()
         self._targets: dict[str, _Target] = {}
@@ -127,6 +138,8 @@ class FunctionUrls:
             trace_id=self._ids.segment(trace),
             arrived_s=arrived_s,
         )
+        if target.streams:
+            return await self._streamed(request, connection, invocation, target.cors, trace)
         connection.left = request.task.cancel
         try:
             result = await self._invoker.invoke(invocation)
@@ -136,6 +149,25 @@ class FunctionUrls:
         second.at(self._wall())
         ids = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
         return Reply(status, second.date + given + ids.encode(), content)
+
+    async def _streamed(
+        self, request: web.BaseRequest, connection: Connection, invocation: Invocation, rules: Cors | None, trace: str
+    ) -> web.StreamResponse:
+        """Run it, and send its answer while it comes."""
+        ids = f"x-amzn-RequestId: {invocation.request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n".encode()
+        origin = request.headers.get(hdrs.ORIGIN)
+        stream = UrlStream(request, connection, self._limits, self._second.date + ids, rules, origin)
+        invocation.stream = stream
+        try:
+            result = await self._invoker.invoke(invocation)
+            if stream.complete(result):
+                return await stream.end()
+            if stream.open:
+                return await stream.broken()
+        finally:
+            stream.close()
+        self._second.at(self._wall())
+        return Reply(502, self._second.date + _TEXT + ids, _FAILED)
 
     def _worked_out(self, function: Function, config: UrlConfig) -> _Target:
         allowed = config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier))
@@ -160,11 +192,6 @@ class FunctionUrls:
             return self._preflight(request, target.cors, request_id)
         if not target.allowed:
             return self._reply(403, _DENIED, _FORBIDDEN, request_id)
-        if target.streams:
-            raise NotImplementedHere(
-                "This function URL has InvokeMode RESPONSE_STREAM, and Lambent does not stream answers yet; "
-                "set it to BUFFERED with UpdateFunctionUrlConfig."
-            )
         return None
 
     def _preflight(self, request: web.BaseRequest, rules: Cors, request_id: str) -> Reply:

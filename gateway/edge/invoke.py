@@ -38,11 +38,12 @@ SUFFIX: Final = "/invocations"
 BODY_BYTES: Final = 6 * 1024 * 1024
 CLIENT_CONTEXT_BYTES: Final = 3583  #: in base64
 
-_TYPE: Final = istr("X-Amz-Invocation-Type")
-_LOG: Final = istr("X-Amz-Log-Type")
-_CLIENT_CONTEXT: Final = istr("X-Amz-Client-Context")
+TYPE: Final = istr("X-Amz-Invocation-Type")
+LOG: Final = istr("X-Amz-Log-Type")
+CLIENT_CONTEXT: Final = istr("X-Amz-Client-Context")
 _DURABLE: Final = istr("X-Amz-Durable-Execution-Name")
-_TRACE: Final = istr("X-Amzn-Trace-Id")
+TRACE: Final = istr("X-Amzn-Trace-Id")
+_KINDS: Final = (None, "RequestResponse", "Event", "DryRun")
 _QUALIFIER: Final = re.compile(r"\$LATEST|[a-zA-Z0-9_-]{1,128}", re.ASCII)
 _SOURCE: Final = "at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {line}, column: {column}]"
 
@@ -77,13 +78,13 @@ class Invoke:
         if (content := body.at_hand(request)) is None:
             content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
         headers = request.headers
-        kind = headers.get(_TYPE)
-        log = headers.get(_LOG)
+        kind = headers.get(TYPE)
+        log = headers.get(LOG)
         qualifier = parse_qs(query, keep_blank_values=True).get("Qualifier", [None])[-1] if query else None
         if "%" in name:
             name = unquote(name)
         if kind is not None or log is not None or qualifier is not None:
-            _check(kind, log, qualifier, name)
+            check("Invoke", _KINDS, kind, log, qualifier, name)
         ref = arn.parse(name, qualifier, region=self._region, account_id=self._account_id)
         if _DURABLE in headers:
             raise NotImplementedHere("Durable executions are not implemented yet.")
@@ -92,8 +93,8 @@ class Invoke:
         if kind == "DryRun":
             self._invoker.resolve(ref.name, ref.qualifier)
             return self._reply(204, f"x-amzn-RequestId: {request_id}\r\n")
-        context = headers.get(_CLIENT_CONTEXT)
-        trace = self._ids.trace(headers.get(_TRACE), self._wall())
+        context = headers.get(CLIENT_CONTEXT)
+        trace = self._ids.trace(headers.get(TRACE), self._wall())
         invocation = Invocation(
             request_id=request_id,
             function_name=ref.name,
@@ -150,17 +151,15 @@ def client_context(header: str) -> str:
     return json.dumps(value, separators=(",", ":"))  # ASCII: it travels as a header
 
 
-def _check(kind: str | None, log: str | None, qualifier: str | None, name: str) -> None:
+def check(
+    operation: str, kinds: tuple[str | None, ...], kind: str | None, log: str | None, qualifier: str | None, name: str
+) -> None:
     """Raises what the service model says to parameters that it does not allow. Loading the model takes long, so: only for
     those."""
-    if (
-        kind in (None, "RequestResponse", "Event", "DryRun")
-        and log in (None, "None", "Tail")
-        and (qualifier is None or _QUALIFIER.fullmatch(qualifier) is not None)
-    ):
+    if kind in kinds and log in (None, "None", "Tail") and (qualifier is None or _QUALIFIER.fullmatch(qualifier) is not None):
         return
     values: dict[str, Any] = {"FunctionName": name, "InvocationType": kind, "LogType": log, "Qualifier": qualifier}
-    shape = model.operations()["Invoke"].input
+    shape = model.operations()[operation].input
     if shape is not None:
         constraints.check(shape, {key: value for key, value in values.items() if value is not None})
 

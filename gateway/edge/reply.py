@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 _REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus}
-_STATUS_LINES: Final = {
+STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_REASONS.get(status, 'Unassigned')}\r\n".encode() for status in range(200, 600)
 }
 #: Larger bodies are not copied behind the head but written after it.
@@ -78,17 +78,17 @@ class Reply(web.StreamResponse):
                 body = b""
         # HTTP/1.1 keeps a connection unless told otherwise, 1.0 the other way round.
         connection = b"" if keep and request.version >= (1, 1) else _KEEP if keep else _CLOSE
-        head = b"%b%b%b%b\r\n" % (_STATUS_LINES[status], self._head, length, connection)
+        head = b"%b%b%b%b\r\n" % (STATUS_LINES[status], self._head, length, connection)
         if len(body) <= _COPY_BYTES:
             transport.write(head + body)
         else:
             transport.write(head)
             transport.write(body)
         if request.protocol.writing_paused:
-            await _drained(request, transport, len(body))
+            await drained(request, transport, len(body))
 
 
-async def _drained(request: web.BaseRequest, transport: asyncio.Transport, size: int) -> None:
+async def drained(request: web.BaseRequest, transport: asyncio.Transport, size: int) -> None:
     """Wait until most is sent. A client that does not read is cut off: it would hold the answer's memory for ever."""
     try:
         async with asyncio.timeout(_SEND_GRACE_S + size / _SEND_BYTES_PER_S):

@@ -22,12 +22,13 @@ from aiohttp import hdrs, web
 
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
-from gateway.edge import body, invoke, log_route, render
+from gateway.edge import body, invoke, invoke_stream, log_route, render
 from gateway.edge.connection import Connection, refusal
 from gateway.edge.function_url import FunctionUrls
 from gateway.edge.inside import Inside, check
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
+from gateway.edge.stream import NO_RATE, StreamLimits
 from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
@@ -56,8 +57,8 @@ class EdgeServer:
 
     `api` answers what is neither a function URL nor Invoke, `local` ``/metrics`` and what is private (``/_lambent/…``) apart from
     logs. A function URL that is called by path shows its function the domain that it would have by host:
-    ``ID.lambda-url.REGION.`` and `url_domain`. `body_grace_s` and `keep_alive_s` are how long a body may stand still and a
-    connection be unused.
+    ``ID.lambda-url.REGION.`` and `url_domain`. `limits` are those of answers that are streamed. `body_grace_s` and `keep_alive_s`
+    are how long a body may stand still and a connection be unused.
     """
 
     def __init__(
@@ -73,12 +74,24 @@ class EdgeServer:
         account_id: str,
         url_domain: str = "localhost",
         local: Local | None = None,
+        limits: StreamLimits = NO_RATE,
         body_grace_s: float = body.GRACE_S,
         keep_alive_s: float = 75.0,
     ) -> None:
-        self._urls = FunctionUrls(catalog=catalog, invoker=invoker, clock=clock, ids=ids, body_grace_s=body_grace_s)
+        self._urls = FunctionUrls(
+            catalog=catalog, invoker=invoker, clock=clock, ids=ids, limits=limits, body_grace_s=body_grace_s
+        )
         self._invoke = invoke.Invoke(
             invoker=invoker, clock=clock, ids=ids, region=region, account_id=account_id, body_grace_s=body_grace_s
+        )
+        self._invoke_stream = invoke_stream.InvokeStream(
+            invoker=invoker,
+            clock=clock,
+            ids=ids,
+            region=region,
+            account_id=account_id,
+            limits=limits,
+            body_grace_s=body_grace_s,
         )
         self._logs = log_route.LogRoute(logs=logs, catalog=catalog, region=region, account_id=account_id)
         self._api = api
@@ -251,6 +264,10 @@ class EdgeServer:
             name = path[len(invoke.PREFIX) : -len(invoke.SUFFIX)]
             if name and "/" not in name:
                 return self._invoke.handle(request, connection, request_id, name, query)
+        if path.startswith(invoke_stream.PREFIX) and path.endswith(invoke_stream.SUFFIX) and request.method == "POST":
+            name = path[len(invoke_stream.PREFIX) : -len(invoke_stream.SUFFIX)]
+            if name and "/" not in name:
+                return self._invoke_stream.handle(request, connection, request_id, name, query)
         if path == "/healthz":
             return self._health()
         if path.startswith(log_route.PREFIX):

@@ -68,18 +68,39 @@ def response(payload: bytes) -> UrlResponse:
     return UrlResponse(200, [JSON_TYPE], _compact(value, payload) if strict else _stripped(payload))
 
 
+def prelude(document: bytes, content_type: str) -> UrlResponse:
+    """The answer, without its body, that a streaming function describes first; `content_type` if it names none itself.
+
+    Raises UnusableResponse.
+    """
+    try:
+        value = orjson.loads(document)
+    except ValueError:
+        value = _lenient(document)
+    if type(value) is not dict:
+        raise UnusableResponse("the prelude is not an object")
+    headers = _headers(value.get("headers"), ("Content-Type", content_type))
+    if value.get("cookies") is not None:
+        _add_cookies(headers, value["cookies"])
+    return UrlResponse(_status(value.get("statusCode", 200)), headers, b"")
+
+
 def _described(value: dict[str, Any]) -> UrlResponse:
     status = _status(value["statusCode"])
     headers = _headers(value.get("headers"))
     cookies = value.get("cookies")
     if cookies is not None:
-        if type(cookies) is not list:
-            raise UnusableResponse("cookies is not a list")
-        for cookie in cookies:
-            if type(cookie) is not str or _CONTROL.search(cookie) is not None:
-                raise UnusableResponse("a cookie is not a string that can be sent")
-            headers.append(("Set-Cookie", cookie))
+        _add_cookies(headers, cookies)
     return UrlResponse(status, headers, _body(value.get("body"), value.get("isBase64Encoded")))
+
+
+def _add_cookies(headers: Headers, cookies: Any) -> None:
+    if type(cookies) is not list:
+        raise UnusableResponse("cookies is not a list")
+    for cookie in cookies:
+        if type(cookie) is not str or _CONTROL.search(cookie) is not None:
+            raise UnusableResponse("a cookie is not a string that can be sent")
+        headers.append(("Set-Cookie", cookie))
 
 
 def _status(value: Any) -> int:
@@ -92,9 +113,9 @@ def _status(value: Any) -> int:
     return value
 
 
-def _headers(value: Any) -> Headers:
+def _headers(value: Any, usual: tuple[str, str] = JSON_TYPE) -> Headers:
     if value is None:
-        return [JSON_TYPE]
+        return [usual]
     if type(value) is not dict:
         raise UnusableResponse("headers is not an object")
     headers: Headers = []
@@ -118,7 +139,7 @@ def _headers(value: Any) -> Headers:
             continue
         headers.append((name, content))
     if not typed:
-        headers.append(JSON_TYPE)
+        headers.append(usual)
     return headers
 
 

@@ -72,6 +72,8 @@ class Invoker:
         Cancelled, the invocation leaves the queue, or runs on unheard.
         """
         version = self.resolve(invocation.function_name, invocation.qualifier)
+        if invocation.stream is not None:
+            invocation.stream.runs(version)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         deadline_s = invocation.arrived_s + self._queue_wait_s
@@ -128,6 +130,7 @@ class Call(Request):
                 timeout_s=version.timeout_s,
                 client_context=invocation.client_context,
                 cognito_identity=invocation.cognito_identity,
+                stream=invocation.stream,
             ),
             self._settled,
         )

@@ -6,6 +6,7 @@ waiting: while a frozen reader leaves it in our buffer, reading from that reader
 
 Our own Python runtime pipelines: its response and its `next` come in one piece. The 202 for the response is then kept back until
 the event that answers the `next`, and both go out together: one system call less here, one wake-up less there.
+A response that its caller wants while it comes is an `Upload`: it is not collected, and the caller's pace is that of reading.
 Order within a connection is that of HTTP; a connection that asks for more while its `next` is unanswered is not one, and is cut.
 """
 
@@ -22,6 +23,7 @@ import httptools
 from sandbox import failures
 from sandbox.runtime_api import wire
 from sandbox.runtime_api.session import Event, Refused, State
+from sandbox.runtime_api.upload import Upload
 from sandbox.runtime_api.wire import Route
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_route",
         "_size",
         "_transport",
+        "_upload",
         "_url",
         "_waiting",
     )
@@ -72,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._refusal = b""  # the answer to this request, when that is clear before its end
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
+        self._upload: Upload | None = None  # takes the body instead of _body
         self._size = 0
         self._bodiless_bytes = 0
         self._bodiless_work = 0
@@ -105,6 +109,8 @@ class Connection(asyncio.Protocol):
             self._bodiless_work += self._bodiless_bytes
             if self._bodiless_bytes > MAX_BODILESS_BYTES or self._bodiless_work > MAX_BODILESS_WORK:
                 self._answer_last(wire.HEADERS_TOO_LARGE)
+        if self._upload is not None:
+            self._upload.flush()
         if self._out and not self._waiting:
             out, self._out = self._out, b""
             self._transport.write(out)
@@ -148,8 +154,7 @@ class Connection(asyncio.Protocol):
     def _lost(self) -> None:
         api, self._api = self._api, None
         if api is not None:
-            if self._taking_answer:
-                api.torn()
+            self._tear(api)
             api.closed(self)
 
     def pause_writing(self) -> None:
@@ -158,10 +163,20 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self._transport.is_closing():
+        if not self._transport.is_closing() and not self.held:
             self._transport.resume_reading()
 
     # What the server says.
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is read because the caller can take no more of the answer for now."""
+        return self._upload is not None and self._upload.held
+
+    def drop(self) -> None:
+        """The answer that comes here does not count any more."""
+        if self._upload is not None:
+            self._upload.drop()
 
     def send_event(self, event: bytes) -> None:
         """Answer the `next` of this connection. Never waits, however large the event and however slow the reader."""
@@ -213,13 +228,16 @@ class Connection(asyncio.Protocol):
             self._refusal = refused.answer
         if self._headers:
             self._check_headers(api)
+        if api.stream is not None and self._route is Route.RESPONSE and not self._refusal:
+            self._upload = Upload(api.stream, self._transport)
+            api.stream.begin(self._headers.get(wire.CONTENT_TYPE, b"").decode("latin-1"), self._upload)
 
     def _check_headers(self, api: RuntimeApi) -> None:
         """What the head alone decides: a body that is too large, a mode that is none, who waits for `100 Continue`."""
         headers = self._headers
         if not self._refusal:
             length = headers.get(wire.CONTENT_LENGTH)
-            if length is not None and len(length) > 6 and int(length) > wire.MAX_PAYLOAD_BYTES:
+            if length is not None and len(length) > 6 and int(length) > self._limit_bytes(api):
                 self._too_large(api)
             elif self._route is Route.RESPONSE and headers.get(wire.RESPONSE_MODE, b"streaming") != b"streaming":
                 self._refusal = wire.INVALID_RESPONSE_MODE
@@ -238,6 +256,12 @@ class Connection(asyncio.Protocol):
         if self._refusal:
             if self._size > MAX_DISCARDED_BYTES:
                 self._answer_last(self._refusal)
+        elif self._upload is not None:
+            self._bodiless_bytes = self._bodiless_work = 0  # the parser keeps nothing of the chunks before
+            if self._size > self._upload.stream.limit_bytes:
+                self._too_large(api)
+            else:
+                self._upload.add(body)
         elif self._size > wire.MAX_PAYLOAD_BYTES:
             self._too_large(api)
         elif not self._body:
@@ -254,6 +278,9 @@ class Connection(asyncio.Protocol):
         route, refusal, headers, body = self._route, self._refusal, self._headers, self._body
         self._route, self._refusal, self._body = None, b"", b""
         self._partial = False
+        if self._upload is not None:
+            self._upload.end()
+            self._upload = None
         self._size = self._bodiless_bytes = self._bodiless_work = 0
         if headers:
             self._headers = {}
@@ -293,14 +320,30 @@ class Connection(asyncio.Protocol):
 
     def _too_large(self, api: RuntimeApi) -> None:
         """More body than is allowed: that is the outcome. The rest is read and dropped, so that the client hears of it."""
-        self._refusal = wire.TOO_LARGE
+        limit_bytes = self._limit_bytes(api)
+        self._refusal = wire.too_large(limit_bytes)
         self._body = b""
+        if self._upload is not None:
+            self._upload.end()
+            self._upload = None
         if api.session.state is State.DISMISSED:
             return
         if self._route is Route.INIT_ERROR:
-            api.owner.on_init_error(failures.TOO_LARGE, "application/json", failures.TOO_LARGE_TYPE)
+            api.owner.on_init_error(failures.too_large(limit_bytes), "application/json", failures.TOO_LARGE_TYPE)
         else:
-            api.answered(failures.TOO_LARGE, "application/json", failures.TOO_LARGE_TYPE)
+            api.answered(failures.too_large(limit_bytes), "application/json", failures.TOO_LARGE_TYPE)
+
+    def _limit_bytes(self, api: RuntimeApi) -> int:
+        streamed = api.stream is not None and self._route is Route.RESPONSE
+        return api.stream.limit_bytes if streamed and api.stream is not None else wire.MAX_PAYLOAD_BYTES
+
+    def _tear(self, api: RuntimeApi) -> None:
+        """No more comes here: if an answer was being read, that is not all of it."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.end()
+        if self._taking_answer:
+            api.torn(begun=upload is not None)
 
     @property
     def _taking_answer(self) -> bool:
@@ -316,8 +359,7 @@ class Connection(asyncio.Protocol):
         self._close = True
         self._waiting = False
         if api is not None:
-            if self._taking_answer:
-                api.torn()
+            self._tear(api)
             api.closed(self)
 
     def _misread(self, error: Exception) -> None:

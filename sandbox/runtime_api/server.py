@@ -10,6 +10,7 @@ import asyncio
 import socket
 from typing import Final, Protocol
 
+from sandbox.outcome import Stream
 from sandbox.runtime_api.connection import Connection
 from sandbox.runtime_api.session import Event, Session, State
 
@@ -39,7 +40,7 @@ class Owner(Protocol):
 class RuntimeApi:
     """All connections of one sandbox, and the event that waits for its runtime."""
 
-    __slots__ = ("_connections", "_event", "_holder", "_servers", "accepting", "owner", "session")
+    __slots__ = ("_connections", "_event", "_holder", "_servers", "accepting", "owner", "session", "stream")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -49,6 +50,7 @@ class RuntimeApi:
         self._holder: Connection | None = None  # the connection whose `next` is unanswered
         self._event = b""  # the answer to `next` that the runtime works on, for when it asks again
         self._servers: list[asyncio.Server] = []
+        self.stream: Stream | None = None  #: takes the answer to the event in hand while it comes
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept at `listener`, which stays its owner's: a duplicate is what the loop gets and closes."""
@@ -59,9 +61,10 @@ class RuntimeApi:
         """Speak on a socket that the runtime is connected to already; it stays its owner's."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self, connection), _own(connection))
 
-    def invoke(self, request_id: str, event: bytes) -> None:
+    def invoke(self, request_id: str, event: bytes, stream: Stream | None = None) -> None:
         """Give the runtime an event (an answer to `next`, whole) as soon as it asks for one, mostly at once."""
         self._event = event
+        self.stream = stream
         self.session.invoked(request_id.encode())
         holder = self._holder
         if holder is not None and self.session.state is _RUNNING:
@@ -72,6 +75,11 @@ class RuntimeApi:
     def connected(self) -> bool:
         return bool(self._connections)
 
+    @property
+    def held(self) -> bool:
+        """Whether an answer is not being read because its caller can take no more for now."""
+        return any(connection.held for connection in self._connections)
+
     def dismiss(self, late: bool = False) -> None:
         """The runtime will be killed and replaced: nothing that it still says counts, and nobody new is listened to.
 
@@ -80,6 +88,10 @@ class RuntimeApi:
         self.accepting = False
         self._holder = None
         self._event = b""
+        if self.stream is not None:
+            self.stream = None
+            for connection in self._connections:
+                connection.drop()
         self.session.dismissed(late)
 
     def replaced(self) -> None:
@@ -148,12 +160,13 @@ class RuntimeApi:
         """Whether an answer is being read that still counts: not when the runtime was dismissed meanwhile."""
         return (state := self.session.state) is _RESPONSE or state is _ERROR
 
-    def torn(self) -> None:
+    def torn(self, begun: bool = False) -> None:
         if self.taking_answer:
-            self.session.answer_torn()
+            self.session.answer_torn(begun)
             self.owner.on_torn()
 
     def answered(self, payload: bytes, content_type: str, error_type: str | None) -> None:
+        self.stream = None
         self.session.answer_ends()
         self.owner.on_answer(payload, content_type, error_type)
 

@@ -27,6 +27,7 @@ class State(enum.StrEnum):
     RESPONSE = "InvocationResponse"  #: its response is being read
     ERROR = "InvocationErrorResponse"  #: its error is being read
     TORN = "Torn"  #: the connection broke in the middle of its answer, which may come again
+    CUT = "Cut"  #: the same, but what there was of the answer is with the caller already, so it can't come again
     SENT = "ResponseSent"  #: answered, has not asked for `next` yet
     DISMISSED = "Dismissed"  #: about to be killed and replaced; an event may wait for its successor already
 
@@ -41,6 +42,7 @@ class Event(enum.StrEnum):
     INVOKED = "Running"
     ANSWERED = "ResponseSent"
     TORN = "Torn"
+    CUT = "Cut"
     DISMISSED = "Dismissed"
     RESTARTED = "Started"
 
@@ -60,7 +62,12 @@ NEXT: Final[dict[State, dict[Event, State]]] = {
         Event.ERROR: State.ERROR,
         Event.DISMISSED: State.DISMISSED,
     },
-    State.RESPONSE: {Event.ANSWERED: State.SENT, Event.TORN: State.TORN, Event.DISMISSED: State.DISMISSED},
+    State.RESPONSE: {
+        Event.ANSWERED: State.SENT,
+        Event.TORN: State.TORN,
+        Event.CUT: State.CUT,
+        Event.DISMISSED: State.DISMISSED,
+    },
     State.ERROR: {Event.ANSWERED: State.SENT, Event.TORN: State.TORN, Event.DISMISSED: State.DISMISSED},
     State.TORN: {
         Event.RESPONSE: State.RESPONSE,
@@ -68,6 +75,7 @@ NEXT: Final[dict[State, dict[Event, State]]] = {
         Event.NEXT: State.READY,
         Event.DISMISSED: State.DISMISSED,
     },
+    State.CUT: {Event.NEXT: State.READY, Event.DISMISSED: State.DISMISSED},
     State.SENT: {Event.NEXT: State.READY, Event.DISMISSED: State.DISMISSED},
     State.DISMISSED: {
         Event.NEXT: State.DISMISSED,  # is left waiting: an error would only be its last words in the function's log
@@ -79,8 +87,9 @@ NEXT: Final[dict[State, dict[Event, State]]] = {
 REMEMBERED_LATE_IDS: Final = 16
 
 # Reading a member off its enum costs 66 ns in Python 3.11, a module's name 2 ns, and an invocation reads some forty of them.
-_NEXT, _INVOKED, _ANSWERED, _TORN = Event.NEXT, Event.INVOKED, Event.ANSWERED, Event.TORN
-_STATE_STARTED, _STATE_SENT, _STATE_TORN = State.STARTED, State.SENT, State.TORN
+_NEXT, _INVOKED, _ANSWERED = Event.NEXT, Event.INVOKED, Event.ANSWERED
+_STATE_STARTED, _STATE_SENT = State.STARTED, State.SENT
+_BROKEN: Final = (State.TORN, State.CUT)
 
 
 class Refused(Exception):
@@ -108,7 +117,7 @@ class Session:
         """The runtime asks for work. Returns the state before; afterwards RUNNING means that it is to be given the event now."""
         before = self.state
         self._move(_NEXT)
-        if before is _STATE_SENT or before is _STATE_TORN:
+        if before is _STATE_SENT or before in _BROKEN:
             self.request_id = b""
         elif before is _STATE_STARTED and self.request_id:
             self._move(_INVOKED)  # the event was waiting for this init to end
@@ -129,9 +138,9 @@ class Session:
         """All of the answer is there, or more of it than is allowed."""
         self._move(_ANSWERED)
 
-    def answer_torn(self) -> None:
-        """The connection broke before all of the answer was there; it may begin again."""
-        self._move(_TORN)
+    def answer_torn(self, begun: bool = False) -> None:
+        """The connection broke before all of the answer was there; it may begin again, unless the caller has it in part."""
+        self._move(Event.CUT if begun else Event.TORN)
 
     def init_error(self) -> None:
         """The runtime says that it cannot initialise. Raises Refused."""

@@ -66,6 +66,11 @@ def error_answer(status: int, error_type: str, message: str) -> bytes:
     return answer(status, orjson.dumps({"errorMessage": message, "errorType": error_type}))
 
 
+def too_large(limit_bytes: int = MAX_PAYLOAD_BYTES) -> bytes:
+    """The answer to a response that is larger than that."""
+    return error_answer(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({limit_bytes} bytes).")
+
+
 def closing(whole_answer: bytes) -> bytes:
     """The same answer, which also says that the connection ends with it."""
     return whole_answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
@@ -78,9 +83,6 @@ RESTORED: Final = answer(200)  # nothing was snapshotted, so there is nothing to
 INVALID_REQUEST_ID: Final = error_answer(400, "InvalidRequestID", "Invalid request ID")
 INVALID_RESPONSE_MODE: Final = error_answer(400, "InvalidFunctionResponseMode", "Invalid function response mode")
 TOO_LATE: Final = error_answer(410, "InvokeTimeout", "Invoke timeout")
-TOO_LARGE: Final = error_answer(
-    413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
-)
 BAD_REQUEST: Final = answer(400, b"400 Bad Request", "text/plain; charset=utf-8")
 HEADERS_TOO_LARGE: Final = answer(431, b"431 Request Header Fields Too Large", "text/plain; charset=utf-8")
 NOT_FOUND: Final = answer(404, b"404 page not found\n", "text/plain; charset=utf-8")

@@ -19,6 +19,7 @@ from sandbox.runtime_api import wire
 from sandbox.runtime_api.server import RuntimeApi
 from sandbox.runtime_api.session import State
 from tests.sandboxes import work
+from tests.streams import Taker
 
 ID = "00000000-0000-4000-8000-000000000001"
 EVENT = wire.event(work(b"{}", request_id=ID), 1)
@@ -62,10 +63,11 @@ def streams(draw: st.DrawFn) -> bytes:
 
 
 class Owner:
-    """Gives out an event whenever it may, and counts what comes of it."""
+    """Gives out an event whenever it may, and counts what comes of it; with `streamed` it takes answers while they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, streamed: bool = False) -> None:
         self.api = RuntimeApi(self)
+        self.streamed = streamed
         self.given = 0
         self.outcomes: list[tuple[bytes, str, str | None]] = []
         self.answered = 0
@@ -73,7 +75,7 @@ class Owner:
     def on_next(self, before: State) -> None:
         if self.api.session.state is State.READY and self.given < 3:
             self.given += 1
-            self.api.invoke(ID, EVENT)
+            self.api.invoke(ID, EVENT, Taker(1000) if self.streamed else None)
 
     def on_answer(self, payload: bytes, content_type: str, error_type: str | None) -> None:
         self.answered += 1
@@ -81,7 +83,7 @@ class Owner:
         assert self.answered <= self.given, "at most one outcome an event"
 
     def on_torn(self) -> None:
-        assert self.api.session.state is State.TORN
+        assert self.api.session.state in ((State.TORN, State.CUT) if self.streamed else (State.TORN,))
 
     def on_init_error(self, payload: bytes, content_type: str, error_type: str) -> None:
         assert self.api.session.state is State.INIT_ERROR
@@ -91,9 +93,9 @@ class Owner:
         assert not self.api.connected
 
 
-async def feed(data: bytes, step: int, end: bool) -> tuple[bytes, Owner]:
+async def feed(data: bytes, step: int, end: bool, streamed: bool) -> tuple[bytes, Owner]:
     """What the server says to `data` in pieces of `step` bytes, and then, on another connection, to a ping."""
-    owner = Owner()
+    owner = Owner(streamed)
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
@@ -125,18 +127,19 @@ async def feed(data: bytes, step: int, end: bool) -> tuple[bytes, Owner]:
     return said, owner
 
 
-def run(data: bytes, step: int, end: bool = False) -> tuple[bytes, Owner]:
+def run(data: bytes, step: int, end: bool = False, streamed: bool = False) -> tuple[bytes, Owner]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(feed(data, step, end))
+        return runner.run(feed(data, step, end, streamed))
 
 
 @pytest.mark.slow
 @settings(max_examples=150)
-@given(data=streams(), step=st.sampled_from([1 << 16, 7, 1]), end=st.booleans())
-@example(data=NEXT + RESPONSE + b"Content-Length: 4\r\n\r\nnu", step=1, end=True)
-@example(data=NEXT + NEXT, step=1 << 16, end=False)
-def test_any_bytes(data: bytes, step: int, end: bool) -> None:
-    run(data, step, end)
+@given(data=streams(), step=st.sampled_from([1 << 16, 7, 1]), end=st.booleans(), streamed=st.booleans())
+@example(data=NEXT + RESPONSE + b"Content-Length: 4\r\n\r\nnu", step=1, end=True, streamed=False)
+@example(data=NEXT + RESPONSE + b"Content-Length: 4\r\n\r\nnu", step=1, end=True, streamed=True)
+@example(data=NEXT + NEXT, step=1 << 16, end=False, streamed=False)
+def test_any_bytes(data: bytes, step: int, end: bool, streamed: bool) -> None:
+    run(data, step, end, streamed)
 
 
 @settings(max_examples=60)

@@ -54,7 +54,7 @@ class RuntimeAndPool(RuleBasedStateMachine):
         before = self.session.state
         allowed = self.call(Event.NEXT)
         assert allowed == (Event.NEXT in NEXT[before])
-        if before is State.TORN:
+        if before in (State.TORN, State.CUT):
             self.in_hand = None  # it gave its answer up: the sandbox settles it as truncated
         if allowed and self.in_hand is not None and before is not State.DISMISSED:
             assert self.session.state is State.RUNNING, "an event in hand is given to whoever asks"
@@ -82,9 +82,9 @@ class RuntimeAndPool(RuleBasedStateMachine):
         self.in_hand = None
 
     @precondition(lambda self: self.session.state in (State.RESPONSE, State.ERROR))
-    @rule()
-    def answer_torn(self) -> None:
-        self.session.answer_torn()
+    @rule(data=st.data())
+    def answer_torn(self, data: st.DataObject) -> None:
+        self.session.answer_torn(begun=self.session.state is State.RESPONSE and data.draw(st.booleans()))
 
     @rule()
     def init_error(self) -> None:
@@ -118,7 +118,7 @@ class RuntimeAndPool(RuleBasedStateMachine):
 
     @invariant()
     def running_means_that_there_is_something_to_do(self) -> None:
-        if self.session.state in (State.RUNNING, State.RESPONSE, State.ERROR, State.TORN):
+        if self.session.state in (State.RUNNING, State.RESPONSE, State.ERROR, State.TORN, State.CUT):
             assert self.in_hand is not None
 
 

@@ -50,7 +50,7 @@ def test_time_out_is_as_recorded() -> None:
 
 
 def test_too_large_is_as_recorded() -> None:
-    assert failures.TOO_LARGE == (
+    assert failures.too_large() == (
         b'{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).",'
         b'"errorType":"Function.ResponseSizeTooLarge"}'
     )

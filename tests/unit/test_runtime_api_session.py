@@ -23,6 +23,8 @@ def session(*calls: str) -> Session:
                 made.answer_begins(ID, Event.RESPONSE)
             case "error":
                 made.answer_begins(ID, Event.ERROR)
+            case "answer_cut":
+                made.answer_torn(begun=True)
             case _:
                 getattr(made, call)()
     return made
@@ -36,6 +38,7 @@ PATHS = {
     State.RESPONSE: ("next", "invoked", "response"),
     State.ERROR: ("next", "invoked", "error"),
     State.TORN: ("next", "invoked", "response", "answer_torn"),
+    State.CUT: ("next", "invoked", "response", "answer_cut"),
     State.SENT: ("next", "invoked", "response", "answer_ends"),
     State.DISMISSED: ("next", "dismissed"),
 }
@@ -47,6 +50,7 @@ CALLS = {
     Event.INVOKED: "invoked",
     Event.ANSWERED: "answer_ends",
     Event.TORN: "answer_torn",
+    Event.CUT: "answer_cut",
     Event.DISMISSED: "dismissed",
     Event.RESTARTED: "restarted",
 }
@@ -64,6 +68,8 @@ def test_every_state_with_every_event(state: State, event: Event) -> None:
             made.answer_begins(ID, event)
         elif event is Event.INVOKED:
             made.invoked(ID)
+        elif event is Event.CUT:
+            made.answer_torn(begun=True)
         else:
             getattr(made, CALLS[event])()
     except Refused:

@@ -59,7 +59,7 @@ def test_client_context_that_is_not_ascii_arrives_as_utf8() -> None:
         (wire.INVALID_REQUEST_ID, 400, "InvalidRequestID", "Invalid request ID"),
         (wire.INVALID_RESPONSE_MODE, 400, "InvalidFunctionResponseMode", "Invalid function response mode"),
         (wire.TOO_LATE, 410, "InvokeTimeout", "Invoke timeout"),
-        (wire.TOO_LARGE, 413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size (6291556 bytes)."),
+        (wire.too_large(), 413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size (6291556 bytes)."),
         (wire.LOGS_OFF, 202, "Logs.NotSupported", "Logs API is not supported"),
         (wire.TELEMETRY_OFF, 202, "Telemetry.NotSupported", "Telemetry API is not supported"),
         (

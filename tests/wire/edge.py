@@ -113,7 +113,9 @@ class ScriptedInvoker:
         return invocation.payload
 
     async def invoke(self, invocation: Invocation) -> InvokeResult:
-        self.resolve(invocation.function_name, invocation.qualifier)
+        version = self.resolve(invocation.function_name, invocation.qualifier)
+        if invocation.stream is not None:
+            invocation.stream.runs(version)
         self.invocations.append(invocation)
         try:
             answer = await self.handler(invocation)

@@ -249,14 +249,6 @@ async def test_url_of_an_alias(edge: Edge) -> None:
     assert (answer.status, orjson.loads(answer.body)) == (403, {"Message": FORBIDDEN})
 
 
-async def test_streaming_is_refused_and_said(edge: Edge) -> None:
-    edge.catalog.replace("echo", function(invoke_mode="RESPONSE_STREAM"))
-    answer = await edge.request("GET", "/")
-    assert answer.status == 501
-    assert b"RESPONSE_STREAM" in answer.body
-    assert not edge.invoker.invocations
-
-
 @pytest.mark.parametrize(
     ("target", "raw_path", "query"),
     [

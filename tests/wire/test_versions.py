@@ -278,8 +278,10 @@ class TestUrls:
             unknown["text"]
             == "1 validation error detected: Value 'UNKNOWN' at 'invokeMode' failed to satisfy constraint: Member must satisfy enum value set: [RESPONSE_STREAM, BUFFERED]"
         )
-        streaming = refused(aws.create_function_url_config, FunctionName=name, AuthType="NONE", InvokeMode="RESPONSE_STREAM")
-        assert (streaming["code"], streaming["http"]) == ("NotImplementedException", 501)
+        made = aws.create_function_url_config(FunctionName=name, AuthType="NONE", InvokeMode="RESPONSE_STREAM")
+        assert made["InvokeMode"] == "RESPONSE_STREAM"
+        assert aws.update_function_url_config(FunctionName=name, InvokeMode="BUFFERED")["InvokeMode"] == "BUFFERED"
+        assert aws.get_function_url_config(FunctionName=name)["InvokeMode"] == "BUFFERED"
 
     def test_cors(self, aws: Any, name: str) -> None:
         create(aws, name)

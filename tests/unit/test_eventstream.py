@@ -1,0 +1,39 @@
+"""Event streams as botocore's decoder, which is AWS's own, reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.eventstream import EventStreamBuffer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.edge import eventstream
+
+
+def decoded(data: bytes) -> list[tuple[dict[str, Any], bytes]]:
+    buffer: Any = EventStreamBuffer()
+    buffer.add_data(data)
+    return [(message.headers, message.payload) for message in buffer]
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
+def test_chunks(pieces: list[bytes]) -> None:
+    headers = {":event-type": "PayloadChunk", ":content-type": "application/octet-stream", ":message-type": "event"}
+    assert decoded(b"".join(map(eventstream.payload_chunk, pieces))) == [(headers, piece) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("members", "document"),
+    [
+        ((None, None, None), {}),
+        (("Unhandled", "ä", "bG9n"), {"ErrorCode": "Unhandled", "ErrorDetails": "ä", "LogResult": "bG9n"}),
+        ((None, None, ""), {"LogResult": ""}),
+    ],
+)
+def test_the_last_event(members: tuple[str | None, str | None, str | None], document: dict[str, str]) -> None:
+    [(headers, payload)] = decoded(eventstream.invoke_complete(*members))
+    assert headers == {":event-type": "InvokeComplete", ":content-type": "application/json", ":message-type": "event"}
+    assert json.loads(payload) == document
