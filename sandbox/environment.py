@@ -23,14 +23,9 @@ class Credentials:
     session_token: str
 
 
-def compose(
-    spec: FunctionSpec, runtime_api: str, credentials: Credentials | None = None, lambda_endpoint: str = ""
-) -> dict[str, str]:
-    """All variables of a runtime process; `runtime_api` is ``host:port`` as the process reaches it.
-
-    `lambda_endpoint`, if any, is the URL of the Lambda API, where SDKs then look for it, unless the function says otherwise.
-    """
-    unreserved = {
+def ambient(runtime: str) -> dict[str, str]:
+    """What a runtime's processes have that is the same for every function, and that a function may override."""
+    variables = {
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": ("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
         "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
@@ -40,6 +35,21 @@ def compose(
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         "AWS_XRAY_DAEMON_ADDRESS": f"{_XRAY_HOST}:{_XRAY_PORT}",
     }
+    if runtime.startswith("python"):
+        variables |= {"PYTHONPATH": "/var/runtime", "LC_CTYPE": "C.UTF-8"}
+    if runtime.startswith("nodejs"):
+        own = f"/opt/nodejs/node{runtime.removeprefix('nodejs').removesuffix('.x')}/node_modules"
+        variables["NODE_PATH"] = f"{own}:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
+    return variables
+
+
+def compose(
+    spec: FunctionSpec, runtime_api: str, credentials: Credentials | None = None, lambda_endpoint: str = ""
+) -> dict[str, str]:
+    """All variables of a runtime process; `runtime_api` is ``host:port`` as the process reaches it.
+
+    `lambda_endpoint`, if any, is the URL of the Lambda API, where SDKs then look for it, unless the function says otherwise.
+    """
     reserved = {
         "AWS_DEFAULT_REGION": spec.region,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
@@ -56,8 +66,7 @@ def compose(
         "_AWS_XRAY_DAEMON_PORT": _XRAY_PORT,
         "_HANDLER": spec.handler,
     }
-    if spec.runtime.startswith("python"):
-        unreserved |= {"PYTHONPATH": "/var/runtime", "LC_CTYPE": "C.UTF-8"}
+    unreserved = ambient(spec.runtime)
     if lambda_endpoint:
         unreserved["AWS_ENDPOINT_URL_LAMBDA"] = lambda_endpoint
     if not spec.runtime.startswith("provided"):

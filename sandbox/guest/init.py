@@ -20,7 +20,7 @@ import time
 
 import lambent_bootstrap
 
-from . import confine, messages, syscalls
+from . import confine, messages, program, syscalls
 
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
@@ -37,6 +37,8 @@ HIDDEN = ("/proc/acpi", "/proc/scsi")
 class Sandbox:
     """What init knows: its descriptors, its user, and the runtime process if there is one."""
 
+    waiting = None  # type: program.Program | None  # the program of a runtime that cannot be forked; a zygote has one
+
     def __init__(self, control, cgroup_fds, uid):
         # type: (socket.socket, list[int], int) -> None
         self.control = control
@@ -46,15 +48,18 @@ class Sandbox:
         self.go = None  # type: socket.socket | None
         self.specialised = False
 
-    def start_runtime(self):
-        # type: () -> socket.socket
-        """Fork the process that will be the runtime; gives the gateway's end of its Runtime API connection."""
+    def start_runtime(self, ahead=True):
+        # type: (bool) -> socket.socket
+        """Fork the process that will be the runtime; gives the gateway's end of its Runtime API connection.
+
+        `ahead` says whether a program is started now already, or only when the function is there.
+        """
         go_here, go_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         api_here, api_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
             try:
-                self._be_runtime(go_there, api_there)
+                self._be_runtime(go_there, api_there, ahead)
             finally:
                 os._exit(LAUNCH_FAILED)
         go_there.close()
@@ -67,8 +72,8 @@ class Sandbox:
         self.go = go_here
         return api_here
 
-    def _be_runtime(self, go, api):
-        # type: (socket.socket, socket.socket) -> None
+    def _be_runtime(self, go, api, ahead):
+        # type: (socket.socket, socket.socket, bool) -> None
         signal.set_wakeup_fd(-1)
         os.setsid()  # process groups and sessions reach across pid namespaces: nothing may be shared with other sandboxes
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM):
@@ -83,6 +88,9 @@ class Sandbox:
         os.set_inheritable(api.fileno(), True)
         syscalls.close_all_but([0, 1, 2, go.fileno(), api.fileno()])
         confine.confine(self.uid, self.uid)
+        if self.waiting is not None and ahead:
+            default_signals()
+            program.be_stem(self.waiting, go, api)
         lambent_bootstrap.rehearse()
         go.send(b"r")
         message, _ = messages.receive(go)
@@ -98,7 +106,11 @@ class Sandbox:
             time.tzset()
             lambent_bootstrap.main(api.detach())
         if message["python"] == "exec":
-            command = [str(message["interpreter"]), "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
+            if self.waiting is not None:
+                command = program.command(self.waiting, int(environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]))
+                api.close()
+            else:
+                command = [str(message["interpreter"]), "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
             wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")  # AWS has none for provided runtimes
             if wrapper:
                 if not os.path.exists(wrapper):
@@ -111,8 +123,7 @@ class Sandbox:
                 os._exit(LAUNCH_FAILED)
             command = found[:1]
             api.close()
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # an interpreter ignores them, and that would be inherited
-            signal.signal(number, signal.SIG_DFL)
+        default_signals()
         try:
             os.execve(command[0], command, environment)
         except OSError as error:
@@ -130,11 +141,23 @@ class Sandbox:
                 syscalls.umount("/tmp")
             syscalls.move_mount(fd, target)
             os.close(fd)
+        if self.waiting is not None and message["python"] == "exec":
+            self._replace_stem()
         assert self.go is not None
         messages.send(self.go, {key: message[key] for key in ("environment", "python", "interpreter")})
         if not self.specialised:
             self.specialised = True
             drop_rights(init_uid)
+
+    def _replace_stem(self):
+        # type: () -> None
+        """The program that waits has read too much already: a process that will start another one takes its place.
+
+        It connects by itself: the gateway's end of the connection that it was given is closed.
+        """
+        os.kill(self.runtime_pid, signal.SIGKILL)
+        os.waitpid(self.runtime_pid, 0)
+        self.start_runtime(ahead=False).close()
 
     def reset(self):
         # type: () -> None
@@ -192,6 +215,13 @@ class Sandbox:
                     self.specialise(message, fds)
                 elif message["op"] == "reset":
                     self.reset()
+
+
+def default_signals():
+    # type: () -> None
+    """An interpreter ignores these, and what it becomes by exec would inherit that."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill_all():

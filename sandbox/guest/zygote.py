@@ -10,6 +10,7 @@ reaps them.
 """
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -67,6 +68,7 @@ def main():
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
+    init.Sandbox.waiting = json.loads(sys.argv[1])
     preloaded = sorted(lambent_bootstrap.prepare())
     gc.collect()
     gc.freeze()

@@ -91,7 +91,8 @@ class Interpreter:
         return f"CPython {'.'.join(map(str, self.version))} at {self.executable}{lacks}"
 
 
-def _homes() -> Iterator[Path]:
+def home_directories() -> Iterator[Path]:
+    """Every home directory that there may be; some may come twice."""
     yield Path.home()
     with contextlib.suppress(KeyError, OSError):
         yield from {Path(entry.pw_dir) for entry in pwd.getpwall()}
@@ -126,12 +127,12 @@ def candidates(directories: Iterable[Path]) -> list[Path]:
                 if match is None or (match[1] and int(match[1][1:]) < OLDEST[1]):
                     continue
                 path = (directory / name).resolve()
-                if path not in found and _is_program(path):
+                if path not in found and is_program(path):
                     found[path] = None
     return list(found)
 
 
-def _is_program(path: Path) -> bool:
+def is_program(path: Path) -> bool:
     """No script: pyenv's shims are, and would run something else."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return os.access(path, os.X_OK) and file.read(2) not in (b"#!", b"")
@@ -195,7 +196,7 @@ def find_interpreters(root: Path = Path("/"), homes: Iterable[Path] | None = Non
     this.
     """
     own = Path(getattr(sys, "_base_executable", sys.executable)).parent
-    directories = [*search_directories(root, list(_homes()) if homes is None else homes, dict(os.environ)), own]
+    directories = [*search_directories(root, list(home_directories()) if homes is None else homes, dict(os.environ)), own]
     paths = list(filter(is_trusted, candidates(directories)))
     with ThreadPoolExecutor(max_workers=8) as pool:
         return best(found for found in pool.map(inspect, paths) if found is not None)
@@ -245,13 +246,3 @@ def support(interpreters: Iterable[Interpreter]) -> dict[str, Support]:
             ways = f"`uv python install {number}`, `pyenv install {number}` or your package manager brings it"
             result[runtime] = Support(False, f"Python {number} is not installed; {ways}")
     return result
-
-
-def native_runtimes(interpreters: Iterable[Interpreter]) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[bool, str]]]:
-    """As plain values for messages: runtime → (tree for /var/lang, interpreter relative to it), runtime → (available, detail)."""
-    interpreters = list(interpreters)
-    trees = {
-        runtime: (str(found.prefix), str(found.executable.relative_to(found.prefix)))
-        for runtime, found in by_runtime(interpreters).items()
-    }
-    return trees, {runtime: (each.available, each.detail) for runtime, each in support(interpreters).items()}

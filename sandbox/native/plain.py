@@ -35,13 +35,15 @@ from typing import Any
 
 from sandbox.driver import ExitStatus, Support
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxGone
-from sandbox.native import interpreters, plan, processes
+from sandbox.guest.program import Program, command
+from sandbox.native import interpreters, nodes, plan, processes, trees
 from sandbox.spec import Architecture, FunctionSpec, StemKey
 from sandbox.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 RUNTIME_DIR = Path(__file__).resolve().parent.parent / "guest" / "python"
+NODE_MAIN = RUNTIME_DIR.parent / "node" / "bootstrap.js"
 HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64, "arm64": Architecture.ARM64}.get(
     platform.machine()
 )
@@ -67,6 +69,7 @@ class PlainHandle:
         self._key = key
         self._directory = directory
         self._interpreter = driver.interpreter(key.runtime)
+        self._node = driver.node(key.runtime)
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(lambda error: log.error("%s: %s", self, error, exc_info=error))
         self._control: socket.socket | None = None
@@ -136,7 +139,7 @@ class PlainHandle:
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         self._check()
         assert self._connection_inside is not None
-        wrapper = spec.environment.get("AWS_LAMBDA_EXEC_WRAPPER", "") if spec.runtime.startswith("python") else ""
+        wrapper = "" if spec.runtime.startswith("provided") else spec.environment.get("AWS_LAMBDA_EXEC_WRAPPER", "")
         message: dict[str, object] = {
             "op": "start",
             "environment": self._environment(spec, environment),
@@ -155,6 +158,10 @@ class PlainHandle:
     def _command(self, spec: FunctionSpec) -> list[str | None]:
         """Empty where the keeper's copy is the runtime; None stands for the connection's descriptor."""
         way = plan.choose(spec.runtime, spec.environment, os.listdir(spec.code_path), self._preloaded)
+        if self._node is not None:
+            program = Program(path=str(self._node.executable), main=str(NODE_MAIN), environment={})
+            words: list[str | None] = [*command(program, spec.memory_mb)]
+            return [*words, "--fd", None]
         if way == "fork":
             return []
         if way == "exec":
@@ -168,7 +175,7 @@ class PlainHandle:
             "LAMBDA_RUNTIME_DIR": str(RUNTIME_DIR),
             "LAMBDA_TASK_ROOT": spec.code_path,
             "LD_LIBRARY_PATH": f"{spec.code_path}:{spec.code_path}/lib",
-            "PATH": f"{self._interpreter.executable.parent}:{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{(self._node or self._interpreter).executable.parent}:{os.environ.get('PATH', os.defpath)}",
             "PWD": spec.code_path,
             "TMPDIR": str(self._directory),
         }
@@ -177,6 +184,9 @@ class PlainHandle:
         if spec.opt_path:
             here["LD_LIBRARY_PATH"] += f":{spec.opt_path}/lib"
             here["PATH"] += f":{spec.opt_path}/bin"
+        if "NODE_PATH" in environment:
+            found = environment["NODE_PATH"].replace("/opt/", f"{spec.opt_path}/") if spec.opt_path else ""
+            here["NODE_PATH"] = f"{found}:{spec.code_path}" if found else spec.code_path
         if spec.opt_path and "PYTHONPATH" in here:
             python = f"{spec.opt_path}/python"
             here["PYTHONPATH"] = f"{python}/lib/{spec.runtime}/site-packages:{python}:{here['PYTHONPATH']}"
@@ -343,6 +353,7 @@ class PlainDriver:
         self._lock_fd = -1
         self._support: dict[str, Support] = {}
         self._serving: dict[str, interpreters.Interpreter] = {}
+        self._nodes: dict[str, nodes.Node] = {}
         self._handles: set[PlainHandle] = set()
         self._numbers = itertools.count(1)
         self._closed = False
@@ -354,8 +365,12 @@ class PlainDriver:
         """Raises OSError where no directory can be made."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, interpreters.find_interpreters)
-        self._support = interpreters.support(found)
+        found_nodes = await loop.run_in_executor(None, nodes.find_nodes)
+        self._support = trees.support(found, found_nodes)
         self._serving = interpreters.by_runtime(found)
+        self._nodes = {node.runtime: node for node in found_nodes}
+        if (python := trees.newest(found)) is not None:
+            self._serving |= dict.fromkeys(self._nodes, python)
         await loop.run_in_executor(None, self._make_directory)
 
     def _make_directory(self) -> None:
@@ -371,12 +386,16 @@ class PlainDriver:
     def support(self, key: StemKey) -> Support:
         if key.architecture is not HOST_ARCHITECTURE:
             return Support(False, f"this host is {platform.machine()}; {key.architecture} code does not run on it")
-        missing = Support(False, f"plain processes can be Python or bring a `bootstrap` of their own, not {key.runtime}")
+        missing = Support(False, f"plain processes can be Python, Node.js or bring a `bootstrap` of their own, not {key.runtime}")
         return self._support.get(key.runtime, missing)
 
     def interpreter(self, runtime: str) -> interpreters.Interpreter:
-        """Raises KeyError for a runtime that `support` denies."""
+        """Of a sandbox's keeper, and of a Python function. Raises KeyError for a runtime that `support` denies."""
         return self._serving[runtime]
+
+    def node(self, runtime: str) -> nodes.Node | None:
+        """Of a Node.js function."""
+        return self._nodes.get(runtime)
 
     async def create(self, key: StemKey) -> PlainHandle:
         if self._closed or self._directory is None:

@@ -21,18 +21,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sandbox.guest import syscalls
-from sandbox.native import cgroups
-from sandbox.native.interpreters import (
-    PROVIDED_RUNTIMES,
-    PYTHON_RUNTIMES,
-    Interpreter,
-    by_runtime,
-    find_interpreters,
-    native_runtimes,
-    support,
-)
+from sandbox.native import cgroups, trees
+from sandbox.native.interpreters import PROVIDED_RUNTIMES, PYTHON_RUNTIMES, Interpreter, by_runtime, find_interpreters
+from sandbox.native.nodes import NODE_RUNTIMES, Node, find_nodes
 
-__all__ = ["Fact", "Interpreter", "Level", "find_interpreters", "host", "native_runtimes", "resolves_localhost", "support"]
+__all__ = ["Fact", "Interpreter", "Level", "find_interpreters", "find_nodes", "host", "resolves_localhost"]
 
 RESOLVE_S = 0.25  #: a resolver that asks the network for *.localhost may take seconds
 MKFS_DIRECTORIES = "/usr/sbin:/sbin:/usr/local/sbin"
@@ -86,7 +79,7 @@ class Fact:
 def host() -> list[Fact]:
     """All facts, in the order in which one would mend them. Blocks for up to half a second; never raises."""
     localhost = _in_background(lambda: socket.getaddrinfo("lambent.localhost", 80, type=socket.SOCK_STREAM))
-    interpreters = find_interpreters()
+    interpreters, found_nodes = find_interpreters(), find_nodes()
     facts = [
         guarded("rights", rights),
         guarded("kernel", kernel),
@@ -97,7 +90,7 @@ def host() -> list[Fact]:
         guarded("overlay", overlay),
         guarded("open files", open_files),
     ]
-    return [*facts, _resolver_fact(localhost()), *runtimes(interpreters)]
+    return [*facts, _resolver_fact(localhost()), *runtimes(interpreters, found_nodes)]
 
 
 def guarded(name: str, check: Callable[[], Fact]) -> Fact:
@@ -268,19 +261,19 @@ def _resolver_fact(answer: object) -> Fact:
     return Fact("*.localhost", Level.GOOD, "function URLs by host name work for every program on this machine")
 
 
-def runtimes(interpreters: Iterable[Interpreter]) -> list[Fact]:
+def runtimes(interpreters: Iterable[Interpreter], found_nodes: Iterable[Node] = ()) -> list[Fact]:
     """One fact a runtime; what one Python lacks is said with it."""
     interpreters = list(interpreters)
     serving = by_runtime(interpreters)
-    supported = support(interpreters)
+    supported = trees.support(interpreters, found_nodes)
     there = {interpreter.runtime for interpreter in interpreters}
     facts = []
-    for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
+    for runtime in (*PYTHON_RUNTIMES, *NODE_RUNTIMES, *PROVIDED_RUNTIMES):
         detail = supported[runtime].detail
         if not supported[runtime].available:
             what, _, remedy = detail.partition("; ")
             facts.append(Fact(f"runtime {runtime}", Level.MISSING, what, remedy, "" if runtime in there else _bringing(runtime)))
-        elif serving[runtime].missing and runtime in PYTHON_RUNTIMES:
+        elif runtime in PYTHON_RUNTIMES and serving[runtime].missing:
             remedy = "build it again with the libraries for these"
             facts.append(Fact(f"runtime {runtime}", Level.DEGRADED, detail, remedy))
         else:
@@ -290,6 +283,9 @@ def runtimes(interpreters: Iterable[Interpreter]) -> list[Fact]:
 
 def _bringing(runtime: str) -> str:
     """The command for an interpreter, where a tool for that is here."""
+    if runtime in NODE_RUNTIMES:
+        major = runtime.removeprefix("nodejs").removesuffix(".x")
+        return f"fnm install {major}" if shutil.which("fnm") else ""
     number = runtime.removeprefix("python") if runtime in PYTHON_RUNTIMES else PYTHON_RUNTIMES[-1].removeprefix("python")
     tool = next((words for words in ("uv python install", "pyenv install") if shutil.which(words.split()[0])), None)
     return f"{tool} {number}" if tool else ""

@@ -4,7 +4,7 @@ Run as a program (``python -m sandbox.native.rootfs JSON``) by the spawner, once
 takes a mount namespace of its own, builds a tmpfs with read-only, nosuid, nodev binds of an allow-list, goes there with
 pivot_root, leaves the host's tree behind for good, and becomes the zygote by exec. Each sandbox's root is then a plain copy
 of this mount namespace, which costs one clone flag instead of some thirty mounts, and there is no moment at which a sandbox
-could still see the host. The interpreter's tree stands at /var/lang, as on AWS, wherever it is on the host.
+could still see the host. The language's tree stands at /var/lang, as on AWS, wherever it is on the host.
 
 Third-party packages of the host's interpreter are masked: a function must not work here because somebody once ran
 ``pip install`` on this machine, and their .pth files are not run either.
@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from sandbox.guest import syscalls
+from sandbox.native.trees import BESIDE, Tree
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 CONTROL_FD = 3
@@ -57,7 +58,7 @@ def bind(source: str, target: Path) -> None:
         os.close(tree)
 
 
-def build(root: Path, prefix: str, resolv_conf: str) -> None:
+def build(root: Path, tree: Tree, resolv_conf: str) -> None:
     """Fill the empty, writable tmpfs at `root`."""
     os.chmod(root, 0o755)
     for name in EMPTY:
@@ -82,12 +83,21 @@ def build(root: Path, prefix: str, resolv_conf: str) -> None:
         (etc / name).write_text(text)
     _make_devices(root / "dev")
     runtime = root / "var/runtime"
-    shutil.copytree(GUEST, runtime / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "DESIGN.md"))
+    shutil.copytree(GUEST, runtime / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "node", "DESIGN.md"))
     for path in sorted((GUEST / "python").glob("lambent_*.py")):
         shutil.copyfile(path, runtime / path.name)
     (runtime / "lambent_zygote.py").write_text(ZYGOTE)
-    bind(prefix, root / "var/lang")
-    _mask_packages(root / "var/lang")
+    bind(tree.prefix, root / "var/lang")
+    if not tree.beside:
+        _mask_packages(root / "var/lang")
+        return
+    beside = root / BESIDE.lstrip("/")
+    beside.mkdir()
+    bind(tree.beside, beside)
+    _mask_packages(beside)
+    shutil.copytree(GUEST / "node", runtime / "lambent_node", ignore=shutil.ignore_patterns("DESIGN.md"))
+    for place, target in tree.links.items():
+        (root / place.lstrip("/")).symlink_to(target)
 
 
 def _make_devices(dev: Path) -> None:
@@ -114,12 +124,12 @@ def _mask_packages(lang: Path) -> None:
             syscalls.mount("tmpfs", str(path), "tmpfs", flags, "mode=755,size=4k")
 
 
-def enter(staging: str, prefix: str, resolv_conf: str) -> None:
+def enter(staging: str, tree: Tree, resolv_conf: str) -> None:
     """Make the root at the empty directory `staging` and move this process into it. Raises OSError."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=32m")
-    build(Path(staging), prefix, resolv_conf)
+    build(Path(staging), tree, resolv_conf)
     os.chdir(staging)
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
@@ -132,15 +142,16 @@ def main() -> None:
     for path in arguments["join"]:
         with open(path, "w", encoding="ascii") as file:
             file.write("0")
-    enter(arguments["staging"], arguments["prefix"], arguments["resolv_conf"])
-    environment = {"LD_LIBRARY_PATH": LD_LIBRARY_PATH, "LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
-    interpreter = "/var/lang/" + arguments["interpreter"]
+    tree = Tree(**arguments["tree"])
+    enter(arguments["staging"], tree, arguments["resolv_conf"])
+    libraries = f"{BESIDE}/lib:{LD_LIBRARY_PATH}" if tree.beside else LD_LIBRARY_PATH
+    environment = {"LD_LIBRARY_PATH": libraries, "LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
     if arguments["control_fd"] == CONTROL_FD:
         os.set_inheritable(CONTROL_FD, True)
     else:
         os.dup2(arguments["control_fd"], CONTROL_FD)
     syscalls.close_range(CONTROL_FD + 1, 0x7FFFFFFF)
-    os.execve(interpreter, [interpreter, "/var/runtime/lambent_zygote.py"], environment)
+    os.execve(tree.python, [tree.python, "/var/runtime/lambent_zygote.py", json.dumps(tree.program)], environment)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,13 @@ import sys
 from pathlib import Path
 
 from sandbox.guest import syscalls
-from sandbox.native import interpreters, leftovers
+from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.channel import Channel, Message
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, wish
 from sandbox.native.spares import Spares
+from sandbox.native.trees import Tree, support, trees
 from sandbox.native.volumes import Volumes
 from sandbox.native.zygotes import Zygotes
 from sandbox.tasks import Tasks
@@ -74,7 +75,7 @@ class Refused(Exception):
 class Spawner:
     """State: the free user ids, the jails by id, and the gateway's channel."""
 
-    def __init__(self, config: Config, trees: dict[str, tuple[str, str]], networks: Networks, hello: Message) -> None:
+    def __init__(self, config: Config, trees: dict[str, Tree], networks: Networks, hello: Message) -> None:
         self._config = config
         self._hello = hello
         self._cgroups = Cgroups(config.owner)
@@ -336,13 +337,15 @@ async def run(config: Config, status_fd: int) -> None:
         loop.add_signal_handler(number, stop.set)
     listener = socket.socket(fileno=config.listen_fd)
     listener.setblocking(False)
-    found = await loop.run_in_executor(None, interpreters.find_interpreters)
-    trees, support = interpreters.native_runtimes(found)
+    found, found_nodes = await asyncio.gather(
+        loop.run_in_executor(None, interpreters.find_interpreters), loop.run_in_executor(None, nodes.find_nodes)
+    )
+    known = {runtime: (each.available, each.detail) for runtime, each in support(found, found_nodes).items()}
     networks = Networks()
     wanted = wish(config.owner, config.network_allow, config.network_range)
     try:
         await loop.run_in_executor(networks.executor, networks.open, config.network, wanted)
-        spawner = Spawner(config, trees, networks, {"support": support, "network": networks.said})
+        spawner = Spawner(config, trees(found, found_nodes), networks, {"support": known, "network": networks.said})
         try:
             await spawner.start()
             loop.add_reader(listener.fileno(), lambda: _accept(listener, spawner))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from sandbox.native import strays
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.channel import Channel, Message
+from sandbox.native.trees import Tree
 from sandbox.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -38,14 +40,13 @@ class Zygote:
         self._channel: Channel | None = None
         self.dead = False
 
-    async def start(self, staging: Path, prefix: str, interpreter: str, resolv_conf: str, join: list[str]) -> None:
+    async def start(self, staging: Path, tree: Tree, resolv_conf: str, join: list[str]) -> None:
         """Raises OSError when it does not come up."""
-        self.interpreter = f"/var/lang/{interpreter}"
+        self.interpreter = tree.interpreter
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = {
             "staging": str(staging),
-            "prefix": prefix,
-            "interpreter": interpreter,
+            "tree": dataclasses.asdict(tree),
             "resolv_conf": resolv_conf,
             "join": join,
             "control_fd": there.fileno(),
@@ -138,10 +139,10 @@ class Zygotes:
         staging: Path,
         resolv_conf: str,
         cgroups: Cgroups,
-        trees: dict[str, tuple[str, str]],
+        trees: dict[str, Tree],
         inits: Callable[[], Collection[int]],
     ) -> None:
-        """`trees`: runtime → (prefix of the interpreter's tree, interpreter relative to it); `inits` as for `Zygote`."""
+        """`trees` by runtime; `inits` as for `Zygote`."""
         self._staging = staging
         self._resolv_conf = resolv_conf
         self._join = [str(path / "cgroup.procs") for path in cgroups.zygote_joins()]
@@ -161,8 +162,8 @@ class Zygotes:
                 raise OSError("the spawner is ending")
             if task is not None:
                 log.warning("starting another zygote for %s", runtime)
-            prefix, interpreter = self._trees[runtime]
-            task = asyncio.get_running_loop().create_task(self._start(runtime, prefix, interpreter), name=f"zygote {runtime}")
+            tree = self._trees[runtime]
+            task = asyncio.get_running_loop().create_task(self._start(runtime, tree), name=f"zygote {runtime}")
             self._zygotes[runtime] = task
         try:
             return await asyncio.shield(task)
@@ -171,9 +172,9 @@ class Zygotes:
                 raise OSError("the spawner is ending") from None
             raise
 
-    async def _start(self, runtime: str, prefix: str, interpreter: str) -> Zygote:
+    async def _start(self, runtime: str, tree: Tree) -> Zygote:
         zygote = Zygote(runtime, self._inits)
-        await zygote.start(self._staging, prefix, interpreter, self._resolv_conf, self._join)
+        await zygote.start(self._staging, tree, self._resolv_conf, self._join)
         return zygote
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from gateway.cli import checks, doctor
 from gateway.cli.main import main
 from sandbox.guest import syscalls
 from sandbox.native import cgroups, probe, surroundings
+from sandbox.native.nodes import MAJORS, Node
 from sandbox.native.probe import Fact, Level
 from tests.unit.test_interpreters import made
 
@@ -68,6 +69,7 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 20, 1 << 20))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))])
     monkeypatch.setattr(probe, "find_interpreters", lambda: [made(f"3.{minor}.1") for minor in range(8, 15)])
+    monkeypatch.setattr(probe, "find_nodes", lambda: [Node((major, 1, 0), Path("/opt/node/bin/node")) for major in MAJORS])
     monkeypatch.setattr(up, "choose_user", lambda _: (os.getuid(), None))
     monkeypatch.setattr(host, "memory_budget_bytes", lambda _: 8 << 30)
     monkeypatch.setattr(os, "statvfs", lambda _: Disk())
@@ -216,6 +218,7 @@ TAKEN: list[tuple[str, Callable[[Path, Patch], None], str, str, str, str, int]] 
     ("room", patched(host, "memory_budget_bytes", lambda _: 300 << 20), "memory", "degraded", "300 MB", "ps aux", 0),
     ("disk", patched(os, "statvfs", lambda _: Disk(100 << 20)), "data directory", "degraded", "100 MB are free", "du -xh", 0),
     ("python", interpreters("3.11.2"), "runtime python3.12", "missing", "not installed", "", 0),
+    ("node", patched(probe, "find_nodes", list), "runtime nodejs20.x", "missing", "not installed", "", 0),
     ("interpreters", interpreters(), "runtime python3.11", "missing", "not installed", "", 1),
     ("nft", without("bin/nft"), "nft", "missing", "no nft", "apt-get install -y nftables", 0),
     ("nf_tables", nft_refused, "nft", "missing", "Operation not permitted", "modprobe nf_tables", 0),
@@ -316,6 +319,7 @@ def test_settings_that_are_wrong_are_the_only_fact_of_the_gateway(good: Path, en
 
 @needs_root
 def test_a_user_that_cannot_read_lambent(good: Path, engine: None, tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(probe, "find_nodes", lambda: [Node((major, 1, 0), Path("/opt/node/bin/node")) for major in MAJORS])
     monkeypatch.setattr(up, "choose_user", lambda _: (0, "lambent cannot read /root"))
     code, found = run(tmp_path)
     assert (code, found["user"]["level"]) == (0, "degraded")
