@@ -23,11 +23,10 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 import uvloop
-from aiohttp import web
 
 from gateway import host
 from gateway.banner import banner
@@ -35,14 +34,15 @@ from gateway.clock import SystemClock
 from gateway.control.control import Control
 from gateway.drain import Ending
 from gateway.edge.api import LambdaApi
+from gateway.edge.reply import Reply
 from gateway.edge.server import EdgeServer
 from gateway.edge.stream import MB, StreamLimits
 from gateway.errors import ResourceNotFoundException
 from gateway.invoke.invoker import Invoker
 from gateway.metrics import Metrics
-from gateway.observe import gateway_log
 from gateway.observe.lag import Lag
 from gateway.observe.logs import Logs
+from gateway.observe.retention import DAY_S, Keep
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
 from gateway.scheduler.policy import Policy
@@ -51,6 +51,7 @@ from gateway.status import Status
 from gateway.store.db import StoreError
 from gateway.tally import Tallies
 from gateway.up import CODE, LOGS, STATE
+from sandbox import process_log
 from sandbox.driver import Driver
 from sandbox.environment import Credentials
 from sandbox.errors import SandboxError
@@ -59,7 +60,12 @@ from sandbox.native.plain import PlainDriver
 from sandbox.sandbox import ApiInside, Sandbox
 from sandbox.spec import StemKey
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 _log = logging.getLogger("gateway")
+
+_JSON: Final = b"Content-Type: application/json\r\n"
 
 #: What cannot work is told in one sentence, without the way through our code that led there.
 _EXPECTED: Final = (SettingError, StoreError, SandboxError, OSError)
@@ -89,7 +95,13 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         opened.push_async_callback(driver.close)
         if not await ending.unless_begun(driver.start()):
             return
-        logs = Logs(directory=state_dir / LOGS, clock=clock)
+        logs = Logs(
+            directory=state_dir / LOGS,
+            clock=clock,
+            segment_bytes=settings.log_function_mb * host.MIB // 2,
+            segments=2,
+            keep=Keep(settings.log_keep_days * DAY_S or None, settings.log_total_mb * host.MIB),
+        )
         logs.start()
         opened.push_async_callback(asyncio.to_thread, logs.close)
         control = await Control.open(
@@ -120,11 +132,20 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         )
         opened.push_async_callback(pool.close, 0)
         control.catalog.subscribe(pool.function_changed)
-        status = Status(version=_version(), endpoint=endpoint, driver=driver, pool=pool, owner=place.owner, clock=clock)
+        status = Status(
+            version=_version(), endpoint=endpoint, driver=driver, pool=pool, tallies=tallies, owner=place.owner, clock=clock
+        )
         lag = Lag(clock)
         lag.start()
         opened.callback(lag.close)
-        metrics = Metrics(version=_version(), driver=driver.name, pool=pool, tallies=tallies, lag=lag)
+        metrics = Metrics(
+            version=_version(),
+            driver=driver.name,
+            pool=pool,
+            tallies=tallies,
+            lag=lag,
+            spawner_restarts=lambda: driver.spawner_ends if isinstance(driver, NativeDriver) else 0,
+        )
         edge = EdgeServer(
             catalog=control.catalog,
             invoker=Invoker(
@@ -209,8 +230,10 @@ async def _local(status: Status, metrics: Metrics, request: web.BaseRequest) -> 
     """What is Lambent's own and not a log: /metrics, and what is below /_lambent/."""
     if request.path == "/metrics" and request.method in ("GET", "HEAD"):
         return await metrics.answer(request)
+    if request.path == "/_lambent/top" and request.method == "GET":
+        return Reply(200, _JSON, orjson.dumps(status.top()))
     if request.path == "/_lambent/status" and request.method == "GET":
-        return web.Response(body=orjson.dumps(status.report()), content_type="application/json")
+        return Reply(200, _JSON, orjson.dumps(status.report()))
     raise ResourceNotFoundException(f"There is nothing at {request.method} {request.path}.")
 
 
@@ -247,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.set_inheritable(options.status_fd, False)
     settings = load({}, os.environ)
-    gateway_log.configure(level=settings.log_level, form=settings.log_format, stream=sys.stderr)
+    process_log.configure(level=settings.log_level, form=settings.log_format, stream=sys.stderr, process="gateway")
 
     def say(words: str) -> None:
         with contextlib.suppress(BrokenPipeError):

@@ -40,6 +40,12 @@ class ServiceException(ApiError):
     retryable = True
 
 
+class ShuttingDown(ServiceException):
+    """The service is being stopped, and the request was cut off. What it began may have been done or not."""
+
+    status = 503
+
+
 class ResourceNotFoundException(ApiError):
     """The resource that you requested does not exist."""
 

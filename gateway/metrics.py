@@ -6,9 +6,11 @@ The copy is all that keeps the event loop: 1 ms with 100 functions and 1,000 san
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
+from gateway.edge.reply import Reply
 from gateway.observe import metrics
 from gateway.observe.lag import Lag
 from gateway.pool.pool import Pool
@@ -16,20 +18,30 @@ from gateway.tally import Tallies
 
 
 class Metrics:
-    """`version` and `driver` are told as they are."""
+    """`version` and `driver` are told as they are, and what `spawner_restarts` gives."""
 
-    def __init__(self, *, version: str, driver: str, pool: Pool, tallies: Tallies, lag: Lag) -> None:
+    def __init__(
+        self,
+        *,
+        version: str,
+        driver: str,
+        pool: Pool,
+        tallies: Tallies,
+        lag: Lag,
+        spawner_restarts: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._version = version
         self._driver = driver
         self._pool = pool
         self._tallies = tallies
         self._lag = lag
+        self._spawner_restarts = spawner_restarts
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
-        """The page, in the format that the request accepts."""
+    async def answer(self, request: web.BaseRequest) -> Reply:
+        """The page, in the format that the request accepts. Who does not read it is cut off, like any client."""
         accept = request.headers.get(hdrs.ACCEPT, "")
         content_type, body = await asyncio.to_thread(metrics.render, self.picture(), accept)
-        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+        return Reply(200, f"Content-Type: {content_type}\r\n".encode(), body)
 
     def picture(self) -> metrics.Picture:
         """Everything as it is now. atomic: no await"""
@@ -46,4 +58,5 @@ class Metrics:
             concurrency_limit=now["concurrency_limit"],
             memory_used_bytes=now["memory"]["used_bytes"],
             memory_budget_bytes=now["memory"]["budget_bytes"],
+            spawner_restarts=self._spawner_restarts(),
         )

@@ -21,6 +21,8 @@ from typing import Any, Final, Literal, get_args, get_type_hints
 PREFIX: Final = "LAMBENT_"
 CONFIG: Final = "LAMBENT_CONFIG"
 
+#: Variables that are no settings: of the commands, and of the tests.
+_OTHERS: Final = (CONFIG, "LAMBENT_ENDPOINT", "LAMBENT_REQUIRE")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _LARGEST_RANGE: Final = 8
@@ -114,7 +116,12 @@ class Settings:
         least=0.001,
     )
     drain_s: float = _setting(30.0, "After SIGTERM, how long running invocations may take to finish.", least=0, most=86_400)
-    log_format: Literal["text", "json"] = _setting("text", "Form of the gateway's own log.")
+    log_keep_days: int = _setting(
+        14, "How long function logs are kept; 0 keeps them until there is too much.", least=0, most=36_500
+    )
+    log_total_mb: int = _setting(1024, "Disk for the logs of all functions together; the oldest go first.", least=16)
+    log_function_mb: int = _setting(16, "The same for one function.", least=2, most=1_000_000)
+    log_format: Literal["text", "json"] = _setting("text", "Form of Lambent's own log.")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "Least important messages that are logged.")
 
     def environment(self) -> dict[str, str]:
@@ -190,6 +197,19 @@ def load(flags: Mapping[str, str | bool | None], env: Mapping[str, str], config:
     settings = Settings(**values)
     _check(settings)
     return settings
+
+
+def unknown(env: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks as if it were meant for Lambent and that nothing reads."""
+    known = [variable(definition.name) for definition in DEFINITIONS]
+    sentences = []
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name not in known and name not in _OTHERS:
+            near = difflib.get_close_matches(name, [*known, *_OTHERS], n=1)
+            sentences.append(
+                f"{name}: there is no such setting (from the environment)" + (f"; did you mean {near[0]}?" if near else "")
+            )
+    return sentences
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -18,11 +18,11 @@ import contextlib
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.child import Child, Plan
 from gateway.clock import Clock, SystemClock
+from gateway.voice import ERROR, INFO, Say
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
@@ -66,7 +66,7 @@ class Supervisor:
         plans: Sequence[Plan],
         *,
         sweep: Callable[[], Sequence[str]],
-        say: Callable[[str], None],
+        say: Say,
         ready: Callable[[dict[str, str]], None] = lambda _: None,
         ending: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -176,7 +176,7 @@ class Supervisor:
                 self._say(f"{name} {how}{': ' + reason if reason else ''}")
             return
         if not self.was_up:
-            self._say(reason or f"{name} {how} before it was ready")
+            self._say(reason or f"{name} {how} before it was ready", ERROR)
             self._end(1)
             return
         now = self._clock.monotonic()
@@ -220,7 +220,7 @@ class Supervisor:
             self._say(f"cleaning up what was {whose} did not end within {SWEEP_LIMIT_S:g} s")
         elif found:
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            self._say(f"removed what was {whose}: {', '.join(found[:5])}{more}")
+            self._say(f"removed what was {whose}: {', '.join(found[:5])}{more}", INFO)
 
 
 def in_a_fork(work: Callable[[], Sequence[str]], limit_s: float) -> list[str] | None:
@@ -278,8 +278,3 @@ def _signals() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(ours)
         os.close(theirs)
-
-
-def say(line: str) -> None:
-    sys.stderr.write(f"lambent: {line}\n")
-    sys.stderr.flush()

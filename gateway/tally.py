@@ -10,8 +10,10 @@ that a million functions are no million time series. A function that is deleted 
 
 from __future__ import annotations
 
+import itertools
+import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 REST: Final = "(rest)"  #: the label of all functions without a tally of their own; no function can be named so
@@ -20,6 +22,14 @@ REST: Final = "(rest)"  #: the label of all functions without a tally of their o
 DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0)
 COLD_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WAIT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Of durations is kept more than /metrics tells, for percentiles that are true to a tenth: between two of its bounds, and on from
+#: them to AWS's longest time-out, each is at most 1.2 of the one before.
+DURATION_FINE_S: Final = tuple(
+    round(lower * (upper / lower) ** (step / steps), 9) if step < steps else upper
+    for lower, upper in itertools.pairwise((0.0001, *DURATION_S, 900.0))
+    for steps in [math.ceil(math.log(upper / lower, 1.2))]
+    for step in range(1, steps + 1)
+)
 LAG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -67,7 +77,7 @@ class Tally:
     __slots__ = ("cold_starts", "duration_s", "errors", "failed_starts", "not_run", "throttles", "waited", "waited_s")
 
     def __init__(self) -> None:
-        self.duration_s = Histogram(DURATION_S)  #: from the event's hand-over to the answer, whatever the answer was
+        self.duration_s = Histogram(DURATION_FINE_S)  #: from the event's hand-over to the answer, whatever the answer was
         self.errors = Kinds()  #: by `sandbox.outcome.Status`
         self.throttles = Kinds()  #: answered 429, by what was used up
         self.not_run = Kinds()  #: could not be run, by why
@@ -145,6 +155,11 @@ class Tallies:
         Its counts are not added to the rest's: whoever computes a rate would take them for things that happened now.
         """
         self._functions.pop(name, None)
+
+    @property
+    def own(self) -> Mapping[str, Tally]:
+        """The functions that have a tally of their own, and it."""
+        return self._functions
 
     def items(self) -> Iterator[tuple[str, Tally]]:
         """Label and tally of each function, the rest last."""

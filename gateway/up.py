@@ -13,6 +13,7 @@ little more than nobody. Without root there is no spawner and there are no sandb
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -30,8 +31,9 @@ from typing import Final
 
 from gateway.child import Plan
 from gateway.clock import SystemClock
-from gateway.settings import SettingError, Settings, load, variable, words
-from gateway.supervisor import Supervisor, in_a_fork, say
+from gateway.settings import SettingError, Settings, load, unknown, variable, words
+from gateway.supervisor import Supervisor, in_a_fork
+from gateway.voice import ERROR, say
 
 LOCK_WITHIN_S: Final = 3.0  #: an orphaned spawner takes a fraction of a second to end
 RUN_DIR: Final = Path("/run/lambent")
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         settings = load({}, os.environ)
+        say.become(level=settings.log_level, form=settings.log_format)
+        for line in unknown(os.environ):
+            say(line)
         root = os.geteuid() == 0
         lock = take(settings.data_dir)
         try:
@@ -58,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             os.close(lock)
     except (Refused, SettingError) as error:
-        say(str(error))
+        say(str(error), ERROR)
         return 1
 
 
@@ -80,19 +85,25 @@ def take(data_dir: Path) -> int:
     except OSError as error:
         reason = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
         raise Refused(f"data_dir: cannot use {data_dir}: {reason}. Another one can be given with --data-dir.") from error
+    if not _locked(fd):
+        os.close(fd)
+        raise Refused(
+            f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
+        )
+    return fd
+
+
+def _locked(fd: int) -> bool:
+    """Lock it; False where somebody else has it for too long."""
     give_up_at_s = SystemClock.monotonic() + LOCK_WITHIN_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError as error:
-            if SystemClock.monotonic() < give_up_at_s:
-                time.sleep(0.02)
-                continue
-            os.close(fd)
-            raise Refused(
-                f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
-            ) from error
+            return True
+        except BlockingIOError:
+            if SystemClock.monotonic() >= give_up_at_s:
+                return False
+            time.sleep(0.02)
 
 
 def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
@@ -109,7 +120,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
         give(settings.data_dir / STATE, uid)
         prepare(settings.data_dir / VOLUMES, 0o700)
         runs_as = f"user {name_of(uid)}" if why_not is None else f"root without any capability ({why_not})"
-        with _Meeting(owner, uid if why_not is None else 0) as meeting:
+        with _Meeting(owner, uid if why_not is None else 0, settings.data_dir) as meeting:
             plans = [
                 Plan(
                     name="spawner",
@@ -128,11 +139,13 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "network": settings.network,
                                 "network_allow": words(settings.network_allow),
                                 "network_range": settings.network_range,
+                                "log_level": settings.log_level,
+                                "log_format": settings.log_format,
                             }
                         ),
                     ),
                     environment=environment,
-                    fds=(meeting.fd, lock),
+                    fds=(meeting.fd, meeting.lock, lock),
                     orphan_signal=signal.SIGTERM,
                     leaves=True,
                 ),
@@ -184,7 +197,7 @@ def _run(
     exit_code = supervisor.run()
     if root and not supervisor.was_up:
         for fact in in_a_fork(lacking, limit_s=5) or ():
-            say(fact)
+            say(fact, ERROR)
     return exit_code
 
 
@@ -273,9 +286,14 @@ class _Meeting:
     """The socket on which the spawner awaits the gateway, in a directory that only the gateway's user may enter.
 
     The supervisor keeps it open, so that a gateway that connects while the spawner is being restarted just waits.
+
+    Its directory is locked too: a data directory can be removed under a Lambent that runs, and then its lock is of no use to who
+    makes it anew, and would take the other's sandboxes for leftovers.
     """
 
-    def __init__(self, owner: str, uid: int) -> None:
+    def __init__(self, owner: str, uid: int, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.lock = -1
         self.directory = RUN_DIR / owner
         self._private = self.directory / "gateway"
         self.path = self._private / "spawner.sock"
@@ -289,6 +307,7 @@ class _Meeting:
 
     def __enter__(self) -> _Meeting:
         try:
+            self.lock = self._taken()
             for directory, mode in ((RUN_DIR, 0o755), (self.directory, 0o711), (self._private, 0o700)):
                 directory.mkdir(exist_ok=True)
                 directory.chmod(mode)
@@ -302,6 +321,25 @@ class _Meeting:
             raise Refused(f"cannot make {self.path}: {error}") from error
         return self
 
+    def _taken(self) -> int:
+        """The directory, locked. Who had it before removes it at the end, so what was locked may be there no more."""
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            try:
+                fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            if not _locked(fd):
+                os.close(fd)
+                raise Refused(
+                    f"data_dir: another `lambent up` still runs with {self._data_dir}, although that was removed or replaced "
+                    "under it. Stop that one first."
+                )
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), self.directory.stat()):
+                    return fd
+            os.close(fd)
+
     def __exit__(self, *_: object) -> None:
         from sandbox.native import leftovers
 
@@ -309,6 +347,7 @@ class _Meeting:
         self._socket.close()
         for line in leftovers.clear(self.directory):
             say(f"left: {line}")
+        os.close(self.lock)
 
 
 def notify(path: str | None, state: str) -> None:

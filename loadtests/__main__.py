@@ -12,6 +12,7 @@ import click
 import uvloop
 
 from gateway.cli.api import endpoint_option
+from gateway.cli.group import Group
 from loadtests import limits, report
 from loadtests.connections import Requests, connected
 from loadtests.functions import KINDS, Functions
@@ -23,7 +24,7 @@ from loadtests.timer import KernelTimer
 _WARM_S = 0.5  #: at each rate before it counts: sandboxes are made then
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Constant load on a gateway that is up. Functions are put online before and removed after."""
 

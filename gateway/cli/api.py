@@ -29,6 +29,10 @@ class ApiProblem(click.ClickException):
         self.status = status
 
 
+class Unreachable(click.ClickException):
+    """Nothing usable answers at the endpoint, now."""
+
+
 class Answer:
     """A response with its body read."""
 
@@ -117,13 +121,13 @@ class Api:
         try:
             yield
         except ConnectionRefusedError:
-            raise click.ClickException(
+            raise Unreachable(
                 f"nothing answers at {self.endpoint}. Start it with `lambent up`, or give its address with --endpoint."
             ) from None
         except TimeoutError:
-            raise click.ClickException(f"no answer from {self.endpoint} in time") from None
+            raise Unreachable(f"no answer from {self.endpoint} in time") from None
         except (OSError, http.client.HTTPException) as error:
-            raise click.ClickException(f"the connection to {self.endpoint} broke: {str(error) or type(error).__name__}") from None
+            raise Unreachable(f"the connection to {self.endpoint} broke: {str(error) or type(error).__name__}") from None
 
 
 def function_path(name: str, rest: str = "") -> str:

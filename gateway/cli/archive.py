@@ -18,6 +18,7 @@ IGNORE_FILE: Final = ".lambentignore"
 ALWAYS_LEFT_OUT: Final = (
     ".git/", ".hg/", ".svn/", "__pycache__/", "*.pyc", ".venv/", "venv/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
     ".DS_Store", ".idea/", ".vscode/", IGNORE_FILE,
+    "*~", ".*.sw[a-z]", ".#*", "\\#*#", "*___jb_tmp___", "*___jb_old___", ".goutputstream-*",  # editors put these there
 )  # fmt: skip
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can tell
 

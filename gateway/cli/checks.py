@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway import host, up
-from gateway.settings import SettingError, Settings, load
+from gateway.settings import SettingError, Settings, load, unknown
 from gateway.store.db import schemas
 from sandbox.native.probe import Fact, Level, guarded
 
@@ -35,6 +35,8 @@ def gateway(flags: Mapping[str, str | bool | None], env: Mapping[str, str], conf
     except SettingError as error:
         return [Fact("settings", Level.MISSING, str(error), "correct it there")]
     facts = [Fact("settings", Level.GOOD, f"{config} and the environment" if config else "defaults and the environment")]
+    if mistaken := unknown(env):
+        facts = [Fact("settings", Level.DEGRADED, "; ".join(mistaken), "correct it there")]
     if os.geteuid() == 0:
         facts.append(guarded("user", lambda: user(settings)))
     return [

@@ -8,7 +8,7 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import click
 from gateway.cli.api import FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
 from gateway.cli.archive import files_of, pack, read_ignore
 from gateway.cli.detect import Detected, NothingFound, detect
+from gateway.cli.progress import Report, bars
 
 ROLE: Final = "arn:aws:iam::000000000000:role/lambent"
 SETTLED_WITHIN_S: Final = 120.0
@@ -59,8 +60,11 @@ class Wish:
         return {name: value for name, value in members.items() if value is not None}
 
 
-def put(api: Api, wish: Wish, package: bytes, sending: Callable[[int, int], None] | None = None) -> bool:
-    """Create the function or bring it up to date, and wait until it can be invoked. True when it is new."""
+def put(api: Api, wish: Wish, package: bytes, sending: Report | None = None, *, code_only: bool = False) -> bool:
+    """Create the function or bring it up to date, and wait until it can be invoked. True when it is new.
+
+    `code_only` leaves the configuration of one that is there as it is.
+    """
     code = {"ZipFile": base64.b64encode(package).decode()}
     existing = api.find("GET", function_path(wish.name, "/configuration"))
     if existing is None:
@@ -72,8 +76,8 @@ def put(api: Api, wish: Wish, package: bytes, sending: Callable[[int, int], None
         )
     else:
         api.call("PUT", function_path(wish.name, "/code"), code, sending=sending)
-        settle(api, wish.name)
-        if changes := wish.configuration():
+        if not code_only and (changes := wish.configuration()):
+            settle(api, wish.name)
             api.call("PUT", function_path(wish.name, "/configuration"), changes)
     settle(api, wish.name)
     return existing is None
@@ -115,15 +119,61 @@ def _already_there() -> Iterator[None]:
             raise
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A directory, and what was said of the function that it is to be; None where that is to be found out."""
+
+    directory: Path
+    name: str
+    runtime: str | None
+    handler: str | None
+    memory_mb: int | None
+    timeout_s: int | None
+    environment: Mapping[str, str] | None
+
+    def wish(self, api: Api) -> tuple[Wish, str]:
+        """The function, and from what runtime and handler were concluded. Raises click.ClickException."""
+        runtime, handler, because = self.runtime, self.handler, ""
+        if runtime is None or handler is None:
+            found = _detected(self.directory, api)
+            runtime, handler, because = runtime or found.runtime, handler or found.handler, found.because
+        wish = Wish(
+            name=self.name,
+            runtime=runtime,
+            handler=handler,
+            memory_mb=self.memory_mb,
+            timeout_s=self.timeout_s,
+            environment=self.environment,
+        )
+        return wish, because
+
+    def package(self, report: Report) -> bytes:
+        """The files as they are now, zipped. Raises click.ClickException."""
+        try:
+            files = files_of(self.directory, read_ignore(self.directory))
+            total = sum(path.stat().st_size for path, _ in files)
+            done = 0
+
+            def one_more(size: int) -> None:
+                nonlocal done
+                done += size
+                report(done, total)
+
+            return pack(files, one_more)
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"cannot read {self.directory}: {error}") from error
+
+
 @click.command(
     "deploy",
     epilog="""\b
 Examples:
   lambent deploy hello/
+  lambent deploy hello/ --watch
   lambent deploy . --name api --memory 512 --timeout 30 --env STAGE=test
   lambent deploy build/ --runtime python3.12 --handler app.handler --no-url
 
-Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .git, .venv, caches.""",
+Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .git, .venv, caches, what editors put there.""",
 )
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", help="Name of the function; otherwise that of the directory.")
@@ -139,6 +189,7 @@ Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .gi
     help="An environment variable; may be repeated. Replaces all earlier ones.",
 )
 @click.option("--url/--no-url", default=True, show_default=True, help="Give it a public function URL.")
+@click.option("--watch", "stay", is_flag=True, help="Stay, and put every save online at once, until Ctrl-C.")
 @endpoint_option
 def command(
     directory: Path,
@@ -149,16 +200,14 @@ def command(
     timeout: int | None,
     variables: tuple[str, ...],
     url: bool,
+    stay: bool,
     endpoint: str,
 ) -> None:
     """Put the directory DIR online as a function: create it, or bring it up to date."""
     api = Api(endpoint)
     directory = directory.resolve()
-    if runtime is None or handler is None:
-        found = _detected(directory, api)
-        runtime, handler = runtime or found.runtime, handler or found.handler
-        click.echo(f"{runtime}, handler {handler} (from {found.because})", err=True)
-    wish = Wish(
+    source = Source(
+        directory=directory,
         name=name or _name_for(directory),
         runtime=runtime,
         handler=handler,
@@ -166,13 +215,22 @@ def command(
         timeout_s=timeout,
         environment=dict(_variable(text) for text in variables) if variables else None,
     )
-    with _progress() as progress:
-        package = _package(directory, progress)
-        new = put(api, wish, package, progress("uploading"))
+    wish, because = source.wish(api)
+    if because:
+        click.echo(f"{wish.runtime}, handler {wish.handler} (from {because})", err=True)
+    with bars() as step:
+        package = source.package(step("packing"))
+        new = put(api, wish, package, step("uploading", "unpacking"))
     click.echo(f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", err=True)
-    _warn_where_it_cannot_run(api, runtime)
+    _warn_where_it_cannot_run(api, str(wish.runtime))
     if url:
         click.echo(publish_url(api, wish.name))
+    api.close()
+    if stay:
+        from gateway.cli.watch import Watch
+
+        sys.stdout.flush()
+        Watch(source, endpoint, wish, package, url=url).run()
 
 
 def _detected(directory: Path, api: Api) -> Detected:
@@ -198,22 +256,6 @@ def _warn_where_it_cannot_run(api: Api, runtime: str) -> None:
         click.echo(f"lambent: this host cannot run {runtime} yet: {host['detail']}", err=True)
 
 
-def _package(directory: Path, progress: Callable[[str], Callable[[int, int], None]]) -> bytes:
-    try:
-        files = files_of(directory, read_ignore(directory))
-        total = sum(path.stat().st_size for path, _ in files)
-        report, done = progress("packing"), 0
-
-        def one_more(size: int) -> None:
-            nonlocal done
-            done += size
-            report(done, total)
-
-        return pack(files, one_more)
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {directory}: {error}") from error
-
-
 def _name_for(directory: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-")[:64]
     if not name:
@@ -226,22 +268,3 @@ def _variable(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise click.BadParameter(f"{text!r} is not of the form K=V", param_hint="--env")
     return name, value
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Makes a bar for each step; on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda _: lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-
-        def step(name: str) -> Callable[[int, int], None]:
-            task = bars.add_task(name, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
-        yield step

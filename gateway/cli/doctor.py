@@ -18,6 +18,7 @@ from typing import Final
 import click
 
 from gateway.cli import checks
+from gateway.cli.progress import waiting
 from sandbox.native import probe, surroundings
 from sandbox.native.probe import Fact, Level
 
@@ -37,6 +38,11 @@ class Section:
 def examine(flags: dict[str, str | bool | None], config: Path | None) -> list[Section]:
     """Every check, on this host, now. Blocks for up to three seconds; leaves nothing behind."""
     gateway = checks.gateway(flags, os.environ, config)  # first: it forks, and the others have threads
+    with waiting("looking at this machine"):
+        return _sections(gateway)
+
+
+def _sections(gateway: list[Fact]) -> list[Section]:
     found = probe.host()
     runtimes = [fact for fact in found if fact.name.startswith("runtime ")]
     host = [fact for fact in found if fact not in runtimes]

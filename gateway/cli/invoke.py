@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.api import Api, endpoint_option, function_path
+from gateway.cli.progress import waiting
 
 
 @click.command(
@@ -33,13 +34,15 @@ def command(name: str, payload: str, qualifier: str | None, tail: bool, endpoint
     PAYLOAD is JSON text, @FILE to read it from a file, or - to read it from standard input. The exit code is 1 when the
     function failed.
     """
-    answer = Api(endpoint).call(
-        "POST",
-        function_path(name, "/invocations"),
-        _event(payload),
-        query={"Qualifier": qualifier} if qualifier else None,
-        headers={"X-Amz-Log-Type": "Tail"} if tail else None,
-    )
+    event = _event(payload)
+    with waiting(f"{name} runs"):
+        answer = Api(endpoint).call(
+            "POST",
+            function_path(name, "/invocations"),
+            event,
+            query={"Qualifier": qualifier} if qualifier else None,
+            headers={"X-Amz-Log-Type": "Tail"} if tail else None,
+        )
     headers = {key.lower(): value for key, value in answer.headers.items()}
     if tail and "x-amz-log-result" in headers:
         click.echo(base64.b64decode(headers["x-amz-log-result"]).decode(errors="replace"), err=True, nl=False)

@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from gateway.cli.group import Group
+
 #: command: (module, what `lambent --help` says of it)
 COMMANDS: Final = {
     "up": ("up", "Start Lambent here and keep it running."),
@@ -14,6 +16,7 @@ COMMANDS: Final = {
     "invoke": ("invoke", "Run a function and print its answer."),
     "list": ("list", "Show the functions that there are."),
     "logs": ("logs", "Show what a function wrote."),
+    "top": ("top", "Show what runs now."),
     "remove": ("remove", "Delete functions."),
     "doctor": ("doctor", "Tell what this machine lacks, and what mends it."),
     "bench": ("bench", "Measure this machine: warm, cold."),
@@ -23,7 +26,7 @@ COMMANDS: Final = {
 HIDDEN: Final = frozenset({"demo"})
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Knows its commands by name; `--help` of the group imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

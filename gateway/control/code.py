@@ -18,6 +18,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import hashlib
 import hmac
 import logging
@@ -32,7 +33,7 @@ from urllib.parse import parse_qs, urlencode
 from gateway.clock import Clock
 from gateway.control.archive import UNZIPPED_MAX_BYTES, ArchiveEmpty, ArchiveTooLarge, BadArchive, unpack
 from gateway.control.merge import merge, size_bytes
-from gateway.errors import InvalidParameterValueException, RequestEntityTooLargeException
+from gateway.errors import CodeStorageExceededException, InvalidParameterValueException, RequestEntityTooLargeException
 from gateway.records import Function, FunctionVersion, Layer
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ class CodeStore:
     async def add(self, archive: bytes) -> AsyncIterator[Package]:
         """Have this archive in the store. It stays at least until the block ends; after that, as long as a function needs it.
 
-        Raises InvalidParameterValueException and RequestEntityTooLargeException for what AWS would not take either.
+        Raises InvalidParameterValueException and RequestEntityTooLargeException for what AWS would not take either,
+        CodeStorageExceededException where the disk is full, OSError where it is broken.
         """
         if len(archive) > ZIPPED_MAX_BYTES:
             raise RequestEntityTooLargeException(f"Zipped size must be smaller than {ZIPPED_MAX_BYTES} bytes")
@@ -119,6 +121,10 @@ class CodeStore:
             raise InvalidParameterValueException(f"Unzipped size must be smaller than {UNZIPPED_MAX_BYTES} bytes") from error
         except ArchiveEmpty as error:
             raise InvalidParameterValueException("Uploaded file must be a non-empty zip") from error
+        except OSError as error:
+            if (full := _no_space(error)) is not None:
+                raise full from error
+            raise
         finally:
             self._leave(key)
 
@@ -127,7 +133,7 @@ class CodeStore:
         """Have these packages, the later over the earlier, in the store as one tree; the key of it, empty for no packages.
 
         It stays at least until the block ends; after that, as long as a function needs it. That the packages are there to begin
-        with is for the caller to see to. A single one is its own tree. Raises OSError.
+        with is for the caller to see to. A single one is its own tree. Raises as `add` does for the disk.
         """
         if not keys:
             yield ""
@@ -139,6 +145,10 @@ class CodeStore:
             if len(keys) > 1:
                 await self._in_thread(lambda: self._make(key, lambda files: merge([Path(self.path(one)) for one in keys], files)))
             yield key
+        except OSError as error:
+            if (full := _no_space(error)) is not None:
+                raise full from error
+            raise
         finally:
             for one in {key, *keys}:
                 self._leave(one)
@@ -236,6 +246,14 @@ class CodeStore:
             else:
                 shutil.rmtree(entry.path, ignore_errors=True)
         return found
+
+
+def _no_space(error: OSError) -> CodeStorageExceededException | None:
+    """A full disk is a limit that a caller understands and does not try again at once; None for anything else."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    _log.error("no space is left for deployment packages: %s", error)
+    return CodeStorageExceededException("Code storage limit exceeded: no space is left on the disk of the data directory.")
 
 
 def _keys(version: FunctionVersion) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
@@ -24,9 +23,11 @@ from gateway.errors import (
     AccessDeniedException,
     ApiError,
     NotImplementedHere,
+    ResourceNotFoundException,
     ServiceException,
     UnknownOperationException,
 )
+from gateway.store.db import StoreError
 
 #: The largest request that may carry a deployment package, recorded from AWS: 50 MB in base64 and some.
 PACKAGE_REQUEST_BYTES: Final = 70_167_211
@@ -53,9 +54,8 @@ class LambdaApi:
         self._links = links
         self._router = model.Router(list(model.operations().values()))
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """The answer to any request. Raises only what tells that the client has left or does not speak HTTP."""
-        request_id = str(uuid.uuid4())
         try:
             path, _, query = request.raw_path.partition("?")
             if path.startswith(PACKAGES) and request.method == "GET":
@@ -65,8 +65,18 @@ class LambdaApi:
             response = render.error(error, request_id)
         except (ConnectionError, web.RequestPayloadError):
             raise
-        except Exception:
-            _log.exception("request %s failed: %s %s", request_id, request.method, request.raw_path)
+        except (StoreError, OSError) as error:  # the disk is full, or broken: nobody is helped by where in our code that was met
+            _log.error("%s %s failed: %s", request.method, request.raw_path[:200], error, extra={"request_id": request_id})
+            response = render.error(ServiceException(f"Nothing was changed: {_why(error)}."), request_id)
+        except Exception as error:
+            _log.error(
+                "%s %s failed: %r",
+                request.method,
+                request.raw_path[:200],
+                error,
+                exc_info=error,
+                extra={"request_id": request_id},
+            )
             response = render.error(ServiceException(), request_id)
         if not request.content.is_eof():
             response.force_close()  # the rest of the body would be taken for the next request
@@ -88,14 +98,24 @@ class LambdaApi:
         if operation.input is not None:
             constraints.check(operation.input, params)
         result = await rule(Call(params, f"{request.scheme}://{request.host}"))
+        if operation.method != "GET":
+            name = str(params.get("FunctionName") or params.get("LayerName") or params.get("Resource") or "")
+            _log.info("%s %s", operation.name, name, extra={"request_id": request_id, "function": params.get("FunctionName")})
         return render.answer(operation, result, request_id)
 
     def _download(self, key: str, query: str) -> web.StreamResponse:
         path = self._links.follow(key, query)
         if path is None:
             raise AccessDeniedException("This link has expired. GetFunction gives another one.")
+        if not path.is_file():  # one small look; what aiohttp would say to that is not what AWS does
+            raise ResourceNotFoundException("The deployment package is not there any more.")
         headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="{key}.zip"'}
         return web.FileResponse(path, headers=headers)
+
+
+def _why(error: Exception) -> str:
+    """For a caller: what the system said, without our paths."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
 
 
 async def _read(request: web.BaseRequest, operation: model.Operation) -> bytes:

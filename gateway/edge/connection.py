@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.edge.reply import Reply
 
@@ -25,18 +25,27 @@ _INTERNAL: Final = b'{"Type":"Service","Message":"The service encountered an int
 _log = logging.getLogger(__name__)
 
 
+class Request(web.BaseRequest):
+    """aiohttp's, whose answers do not tell which library wrote them: AWS's have no ``Server`` either."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.popall(hdrs.SERVER, None)
+
+
 class Connection(web.RequestHandler):
     """`options` are aiohttp's. `left` is called when the client has left, `throttled` when what was written is more than the
     client takes for now (True) and when it is not any more (False); only the request at hand may set them.
 
-    `busy` is kept by the server: whether a request is being worked on. `peer` is the client's address, `port` the server's.
+    `working` is kept by the server: the request that is being worked on, and `sending`, whether a large answer to it has
+    begun. `peer` is the client's address, `port` the server's.
     """
 
-    __slots__ = ("busy", "left", "peer", "port", "throttled")
+    __slots__ = ("left", "peer", "port", "sending", "throttled", "working")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.busy = False
+        self.working: web.BaseRequest | None = None
+        self.sending = False
         self.left: Callable[[], object] | None = None
         self.throttled: Callable[[bool], object] | None = None
         self.peer = ""
@@ -67,7 +76,7 @@ class Connection(web.RequestHandler):
 
     def finish(self) -> None:
         """Close the connection: now where nothing is asked on it, else after the answer."""
-        if self.busy:
+        if self.working is not None:
             self.close()
         else:
             self.force_close()  # what is in the socket's buffer is still sent

@@ -24,6 +24,6 @@ class Invokes(Protocol):
 
 
 class Handles(Protocol):
-    """Answers a request; makes an answer of every ApiError itself."""
+    """Answers a request; makes an answer of every ApiError itself. `request_id` is in the answer and in what is logged."""
 
-    def handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]: ...
+    def handle(self, request: web.BaseRequest, request_id: str) -> Awaitable[web.StreamResponse]: ...

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -23,13 +24,13 @@ from aiohttp import hdrs, web
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, invoke, invoke_stream, log_route, render
-from gateway.edge.connection import Connection, refusal
+from gateway.edge.connection import Connection, Request, refusal
 from gateway.edge.function_url import FunctionUrls
 from gateway.edge.inside import Inside, check
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.stream import NO_RATE, StreamLimits
-from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException
+from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException, ShuttingDown
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
 
@@ -46,6 +47,7 @@ _JSON: Final = b"Content-Type: application/json\r\n"
 _LINE_BYTES: Final = 16 * 1024
 _BACKLOG: Final = 1024  # a burst of first calls
 _LINGER_S: Final = 5.0
+_CUT_S: Final = 1.0  # to tell clients that what they wait for will not come
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,8 @@ class EdgeServer:
         self._running = 0
         self._idle: asyncio.Future[None] | None = None  # somebody waits for `_running` to be 0
         self._draining = False
+        self._cut = False  # the budget of the drain is used up
+        self._detailed = False
         self._server: web.Server | None = None
         self._inside: Inside | None = None
         self._listener: asyncio.Server | None = None
@@ -118,6 +122,11 @@ class EdgeServer:
         return self._running
 
     @property
+    def connections(self) -> int:
+        """Clients that are connected."""
+        return 0 if self._server is None else len(self._server.connections)
+
+    @property
     def port(self) -> int:
         """The port that it listens on. Raises RuntimeError before `start`."""
         if self._port is None:
@@ -127,7 +136,8 @@ class EdgeServer:
     async def start(self, *, host: str = "127.0.0.1", port: int = 0, sock: socket.socket | None = None) -> None:
         """Listen on `host` and `port`, or on a socket that is bound already. Raises OSError where that cannot be."""
         loop = asyncio.get_running_loop()
-        self._server = server = web.Server(self._handle)
+        self._server = server = self._made(self._handle)
+        self._detailed = _log.isEnabledFor(logging.DEBUG)
         options = self._options()
 
         def connection() -> Connection:
@@ -142,8 +152,12 @@ class EdgeServer:
     def serve_inside(self, listener: socket.socket) -> Callable[[], None]:
         """The Lambda API for one sandbox, at its own `listener`; see `Inside.serve`. Also before `start`."""
         if self._inside is None:
-            self._inside = Inside(web.Server(self._handle_inside), self._options())
+            self._inside = Inside(self._made(self._handle_inside), self._options())
         return self._inside.serve(listener)
+
+    @staticmethod
+    def _made(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
+        return web.Server(handler, request_factory=functools.partial(Request, loop=asyncio.get_running_loop()))
 
     def _options(self) -> dict[str, Any]:
         """Of every connection."""
@@ -158,7 +172,10 @@ class EdgeServer:
         }
 
     async def drain(self, budget_s: float) -> None:
-        """Accept no more, let what runs finish for `budget_s`, then close every connection. Twice is once."""
+        """Accept no more, let what runs finish for `budget_s`, then close every connection. Twice is once.
+
+        What did not finish is answered with an error, 503, if no answer has begun: what a client sees is what happened.
+        """
         if self._draining or self._listener is None or self._server is None:
             return
         self._draining = True
@@ -174,13 +191,32 @@ class EdgeServer:
                     await self._idle
             except TimeoutError:
                 _log.warning("%d requests were cut off: they did not finish within %g s", self._running, budget_s)
+        await self._cut_off()
         await self._server.shutdown(0.1)
         if self._inside is not None:  # to the last, for what finishes may call others
             await self._inside.close()
 
+    async def _cut_off(self) -> None:
+        """Have what still runs answered at once."""
+        self._cut = True
+        servers = (self._server, self._inside.server if self._inside is not None else None)
+        for connection in [one for server in servers if server is not None for one in server.connections]:
+            if not isinstance(connection, Connection) or (request := connection.working) is None or connection.sending:
+                continue
+            if not request.writer.output_size:
+                request.task.cancel()
+        if self._running:
+            self._idle = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CUT_S):
+                    await self._idle
+
     async def close(self) -> None:
-        """Close everything at once."""
+        """Close everything at once; also when `drain` was cancelled."""
         await self.drain(0)
+        if not self._cut and self._server is not None:
+            await self._cut_off()
+            await self._server.shutdown(0.1)
         if self._inside is not None:
             await self._inside.close()
 
@@ -198,18 +234,21 @@ class EdgeServer:
         request_id = self._ids.request_id()
         connection = request.protocol
         assert isinstance(connection, Connection)
-        connection.busy = True
+        connection.working = request
         self._running += 1
         try:
             response = await self._route(request, connection, request_id)
             if isinstance(response, Reply) and response.large:
                 if self._draining:
                     response.force_close()
+                connection.sending = True
                 await response.prepare(request)
                 await response.write_eof()  # here, so that a drain waits for it
         except body.BadRequest as error:
             response = refusal(error.message)
         except ApiError as error:
+            if error.status >= 500:
+                _log.warning("%s %s: %s", request.method, request.raw_path[:200], error.message, extra={"request_id": request_id})
             response = render.error(error, request_id)
         except (body.ClientGone, ConnectionError):
             response = Reply(400, b"", close=True)  # nobody will see it
@@ -224,9 +263,19 @@ class EdgeServer:
             )
             response = render.error(ServiceException(), request_id)
             response.force_close()
+        except asyncio.CancelledError:
+            if not self._cut or connection.sending:
+                raise
+            for task in (request.task, asyncio.current_task()):  # both were told; neither is to end
+                if task is not None:
+                    task.uncancel()
+            response = render.error(ShuttingDown(), request_id)
         finally:
-            connection.busy = False
+            connection.working = None
+            connection.sending = False
             self._ended()
+        if self._detailed:
+            _log.debug("%s %s: %d", request.method, request.raw_path[:200], response.status, extra={"request_id": request_id})
         if self._draining:
             response.force_close()
         if not request.content.is_eof():
@@ -276,7 +325,7 @@ class EdgeServer:
             if self._local is None:
                 raise ResourceNotFoundException("There is nothing here.")
             return self._local(request)
-        return self._operation(request)
+        return self._operation(request, request_id)
 
     async def _log(self, request: web.BaseRequest, connection: Connection, name: str, query: str) -> web.StreamResponse:
         self._ended()  # who reads a log, maybe for hours, holds up no drain
@@ -285,15 +334,15 @@ class EdgeServer:
         finally:
             self._running += 1
 
-    async def _operation(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _operation(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """The Lambda API reads bodies itself; what it must not wait for, and say, for ever is here."""
         if request.content.is_eof():
-            return await self._api.handle(request)
+            return await self._api.handle(request, request_id)
         declared = request.headers.get(hdrs.CONTENT_LENGTH)
         if declared is None or int(declared) <= API_BODY_BYTES:
             body.say_continue(request)
         async with body.in_time(request, self._body_grace_s):
-            return await self._api.handle(request)
+            return await self._api.handle(request, request_id)
 
     async def _health(self) -> Reply:
         status = "draining" if self._draining else "ok"

@@ -130,7 +130,7 @@ class Streamed:
             return
         parts = []
         if not self._open:
-            self._open = True
+            self._open = self._connection.sending = True
             parts.append(self._opening())
         if data and not self._bodiless:
             parts += (b"%x\r\n" % len(data), data, b"\r\n") if self._chunked else (data,)
@@ -152,7 +152,7 @@ class Streamed:
     async def end(self) -> Reply:
         """All of the answer is there: finish it, and wait until most is with the client. Raises ConnectionError without one."""
         if not self._open:
-            self._open = True
+            self._open = self._connection.sending = True
             self._raw(self._opening())
         if self._chunked and not self._bodiless:
             self._raw(_LAST)

@@ -37,13 +37,14 @@ START: Final = Position(0, 0)
 class LogFiles:
     """The log in `directory`, which is made with the first line: at most `segments` files of about `segment_bytes`."""
 
-    __slots__ = ("_directory", "_segment", "_segment_bytes", "_segments", "_torn")
+    __slots__ = ("_begun", "_directory", "_segment", "_segment_bytes", "_segments", "_torn")
 
     def __init__(self, directory: Path, segment_bytes: int, segments: int) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._segments = segments
         self._segment = 0  # not looked up yet
+        self._begun = False  # something was written to the file
         self._torn = True  # the file may end in the middle of a line: whoever wrote it before may have been killed
 
     def __repr__(self) -> str:
@@ -60,6 +61,12 @@ class LogFiles:
         fd = self._opened()
         try:
             size = os.lseek(fd, 0, os.SEEK_END)
+            if not size and self._begun:  # it was removed: a new number, since readers know how far they are in the old one
+                self._file(self._segment).unlink(missing_ok=True)
+                os.close(fd)
+                fd = -1
+                self._segment += 1
+                fd = self._opened()
             if size and size + len(lines) > self._segment_bytes:
                 os.close(fd)
                 fd = -1
@@ -67,7 +74,7 @@ class LogFiles:
                 fd = self._opened()
             elif self._torn and size and os.pread(fd, 1, size - 1) != b"\n":
                 lines = b"\n" + lines
-            self._torn = True
+            self._torn = self._begun = True
             rest = memoryview(lines)
             while rest:
                 rest = rest[os.write(fd, rest) :]
@@ -104,7 +111,7 @@ class LogFiles:
 
     def _rotate(self) -> None:
         self._segment += 1
-        self._torn = False
+        self._torn = self._begun = False
         for number in self._numbers():
             if number <= self._segment - self._segments:
                 self._file(number).unlink(missing_ok=True)

@@ -21,11 +21,13 @@ from typing import Final, Protocol
 
 from gateway.clock import Clock
 from gateway.observe.log_files import START, LogEvent, LogFiles, Position
+from gateway.observe.retention import Keep, expire
 
 TAIL_BYTES: Final = 4096  #: of an invocation's log, for X-Amz-Log-Result
 _LINE_FEED: Final = 10
 _PARTIAL_BYTES: Final = 256 * 1024  # an unfinished line is cut here, where CloudWatch cuts a message
 _WRITE_BYTES: Final = 1024 * 1024
+KEEP_ALL: Final = Keep(None, None)
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +179,8 @@ class _Sink:
 class Logs:
     """The logs of all functions, under `directory`.
 
-    At most `segments` files of about `segment_bytes` are kept for a function. `buffer_bytes` a function and `total_bytes` in all
+    At most `segments` files of about `segment_bytes` are kept for a function, and of all functions what `keep` says, which is
+    looked after every `look_s` seconds and whenever much was written. `buffer_bytes` a function and `total_bytes` in all
     may wait for the disk, which is written every `flush_s` seconds. `start` begins that; `close` writes the rest and ends it.
     Before and after, lines are taken up to the same bounds.
     """
@@ -192,6 +195,8 @@ class Logs:
         buffer_bytes: int = 4 * 1024 * 1024,
         total_bytes: int = 64 * 1024 * 1024,
         flush_s: float = 0.1,
+        keep: Keep = KEEP_ALL,
+        look_s: float = 60.0,
     ) -> None:
         self.buffer_bytes = buffer_bytes
         self.total_bytes = total_bytes
@@ -211,6 +216,10 @@ class Logs:
         self._flushing = threading.Lock()
         self._stopping = False
         self._disk_refuses = False
+        self._keep = keep
+        self._look_s = look_s
+        self._looked_s = clock.monotonic() - look_s  # the first look is at the start
+        self._looked_at = 0  # of `written`
 
     def __repr__(self) -> str:
         return f"<Logs {len(self._sinks)} functions, {self.taken - self.written} bytes waiting>"
@@ -297,14 +306,27 @@ class Logs:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._work.wait()
+            self._work.wait(self._look_s)
             self._work.clear()
             self._awake = False  # before looking: what is put from here on wakes us again
             try:
+                self._expire()
                 self.flush()
             except Exception:  # without this thread there are no logs at all
                 _log.exception("the logs of functions could not be written")
             self._hurry.wait(self._flush_s)  # let some more come together
+
+    def _expire(self) -> None:
+        """Remove what is not to be kept any more, when that is due. Before a flush, which may need the room."""
+        due = self._keep.look_after_bytes
+        if self._clock.monotonic() - self._looked_s < self._look_s and (due is None or self.written - self._looked_at < due):
+            return
+        self._looked_s, self._looked_at = self._clock.monotonic(), self.written
+        try:
+            if removed := expire(self._directory, self._keep, self._clock.wall()):
+                _log.info("%d log files of functions were removed: too old, or too much in all", removed)
+        except OSError as error:
+            _log.warning("old logs of functions cannot be removed: %s", error)
 
     def _flush(self, sink: _Sink) -> None:
         sink.dirty = False

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway.observe import process
-from gateway.tally import Histogram, Kinds, Tally, Totals
+from gateway.tally import DURATION_FINE_S, DURATION_S, Histogram, Kinds, Tally, Totals
 
 #: How soon a sandbox in a state can answer: at once, after thawing, after a start, or not at all.
 TEMPERATURES: Final[Mapping[str, str]] = {
@@ -38,6 +38,7 @@ TEMPERATURES: Final[Mapping[str, str]] = {
     "frozen": "frozen",
     "stopping": "gone",
 }
+_DURATIONS: Final = list(zip(map(floatToGoString, DURATION_S), map(DURATION_FINE_S.index, DURATION_S), strict=True))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Picture:
     concurrency_limit: int
     memory_used_bytes: int
     memory_budget_bytes: int
+    spawner_restarts: int
 
 
 def render(picture: Picture, accept: str) -> tuple[str, bytes]:
@@ -100,7 +102,7 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
     for name, tally in functions:
         label = [name]
         invocations.add_metric(label, tally.duration_s.count)
-        duration.add_metric(label, *_buckets(tally.duration_s))
+        duration.add_metric(label, _durations(tally.duration_s), tally.duration_s.total)
         waits.add_metric(label, tally.waited, tally.waited_s)
         colds.add_metric(label, tally.cold_starts)
         if tally.failed_starts:
@@ -155,6 +157,9 @@ def _sandboxes(picture: Picture) -> Iterator[Metric]:
     yield CounterMetricFamily("lambent_freezes", "Idle sandboxes that were frozen.", value=totals.freezes)
     yield CounterMetricFamily("lambent_thaws", "Frozen sandboxes that were given work.", value=totals.thaws)
     yield CounterMetricFamily("lambent_lost_sandboxes", "Sandboxes that went away by themselves.", value=totals.lost)
+    yield CounterMetricFamily(
+        "lambent_spawner_restarts", "Times the spawner ended by itself and was started again.", value=picture.spawner_restarts
+    )  # fmt: skip
     yield GaugeMetricFamily("lambent_running", "Invocations that hold a sandbox now.", value=picture.running)
     yield GaugeMetricFamily("lambent_waiting", "Invocations that wait for a sandbox now.", value=picture.waiting)
     yield GaugeMetricFamily(
@@ -175,6 +180,12 @@ def _counter(name: str, help: str, label: str, counts: Mapping[str, int]) -> Cou
     for kind, count in counts.items():
         family.add_metric([kind], count)
     return family
+
+
+def _durations(histogram: Histogram) -> list[tuple[str, float]]:
+    """The buckets that /metrics has, of the finer ones that are counted."""
+    below = list(accumulate(histogram.counts))
+    return [*((name, below[at]) for name, at in _DURATIONS), ("+Inf", below[-1])]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.pool.held import Held, Logs, Request, SandboxLike, spec_of
+from gateway.pool.usage import Usage, usage
 from gateway.records import Function, FunctionVersion
 from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
@@ -149,6 +150,10 @@ class Pool:
             "concurrency_limit": core.admission.account.limit,
             "memory": {"used_bytes": core.budget.used_bytes, "budget_bytes": core.budget.total_bytes},
         }
+
+    def usage(self) -> dict[str, Usage]:
+        """What each function that has anything here has of it. Looks at every sandbox: not for the hot path."""
+        return usage(self._held, self._core.groups.values())
 
     async def close(self, budget_s: float) -> None:
         """Let nobody in, finish within `budget_s` what was let in, stop everything. After it no sandbox and no task is left.

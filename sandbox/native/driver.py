@@ -214,6 +214,7 @@ class NativeDriver:
         self._handles: dict[str, NativeHandle] = {}
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._closing = False
+        self.spawner_ends = 0  #: how often the spawner ended although it should not have
 
     async def start(self) -> None:
         """Raises DriverUnavailable when no spawner answers within 30 s."""
@@ -332,6 +333,7 @@ class NativeDriver:
         self._fail_requests()
         handles, self._handles = self._handles, {}
         if not self._closing:
+            self.spawner_ends += 1
             log.error("the spawner ended; its %d sandboxes with it", len(handles))
             self._reconnect()
         for handle in handles.values():

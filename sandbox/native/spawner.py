@@ -29,6 +29,7 @@ import socket
 import sys
 from pathlib import Path
 
+from sandbox import process_log
 from sandbox.guest import syscalls
 from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups
@@ -66,6 +67,8 @@ class Config:
     network: str = "none"  #: none, nat, or auto: nat where it can be had
     network_allow: tuple[str, ...] = ()  #: networks that nat lets through although they are the host's or a metadata service's
     network_range: str | None = None  #: IPv4 network of all sandboxes
+    log_level: process_log.Level = "info"
+    log_format: process_log.Form = "text"
 
 
 class Refused(Exception):
@@ -382,9 +385,11 @@ def main() -> None:
     parser.add_argument("config", help="Config as JSON")
     parser.add_argument("--status-fd", type=int, required=True)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s spawner %(levelname)s %(message)s", stream=sys.stderr)
     try:
         config = Config(**json.loads(arguments.config))
+        process_log.configure(
+            level=config.log_level, form=config.log_format, stream=sys.stderr, process="spawner", prefix="spawner: "
+        )
         asyncio.run(run(config, arguments.status_fd))
     except OSError as error:
         log.error("%s", error)

@@ -56,5 +56,5 @@ def test_where_nothing_answers() -> None:
         silent.bind(("127.0.0.1", 0))
         done = loadtests(f"http://127.0.0.1:{silent.getsockname()[1]}", "open", "--rate", "1")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: nothing answers at http://127.0.0.1:")
+    assert done.stderr.startswith("lambent: nothing answers at http://127.0.0.1:")
     assert "Traceback" not in done.stderr

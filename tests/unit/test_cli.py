@@ -3,84 +3,18 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import io
 import json
 import subprocess
 import sys
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import main
-
-
-class Stub(http.server.ThreadingHTTPServer):
-    """Answers from `answers`, by "METHOD path" (the last of several stays), and keeps what it was sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers: dict[str, list[tuple[int, Any, dict[str, str]]]] = {}
-        self.requests: list[tuple[str, bytes, dict[str, str]]] = []
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def on(self, request: str, body: Any = None, status: int = 200, **headers: str) -> None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.answers.setdefault(request, []).append((status, body, named))
-
-    def body(self, request: str) -> Any:
-        return json.loads(next(body for asked, body, _ in self.requests if asked == request))
-
-    @property
-    def asked(self) -> list[str]:
-        return [request for request, _, _ in self.requests]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Stub
-
-    def _answer(self) -> None:
-        request = f"{self.command} {self.path}"
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.requests.append((request, body, dict(self.headers.items())))
-        missing = (404, {"Message": "Function not found"}, {"x-amzn-ErrorType": "ResourceNotFoundException"})
-        queue = self.server.answers.get(request, [missing])
-        status, content, headers = queue.pop(0) if len(queue) > 1 else queue[0]
-        data = content if isinstance(content, bytes) else json.dumps(content or {}).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("do_"):
-            return self._answer
-        raise AttributeError(name)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    server = Stub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+from tests.unit.stub import Stub
 
 
 def run(stub: Stub | None, *arguments: str, text: str | None = None) -> Result:
@@ -154,7 +88,7 @@ def test_invoke_refuses_what_is_no_event(stub: Stub, payload: str, told: str) ->
 
 def test_errors_of_the_api_are_sentences(stub: Stub) -> None:
     result = run(stub, "invoke", "f")
-    assert (result.exit_code, result.stderr) == (1, "Error: Function not found (ResourceNotFoundException)\n")
+    assert (result.exit_code, result.stderr) == (1, "lambent: Function not found (ResourceNotFoundException)\n")
 
 
 def test_list_without_functions(stub: Stub) -> None:
@@ -288,7 +222,7 @@ def test_deploy_of_code_that_is_refused(stub: Stub, function: Path) -> None:
     stub.on(f"GET {F}/f/configuration", {"State": "Failed", "StateReason": "no such layer"})
     stub.on(f"PUT {F}/f/code")
     result = run(stub, "deploy", str(function), "--name", "f")
-    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "Error: f cannot be used: no such layer")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "lambent: f cannot be used: no such layer")
 
 
 def test_deploy_of_an_empty_directory(stub: Stub, tmp_path: Path) -> None:
@@ -306,7 +240,7 @@ def test_deploy_with_a_variable_that_is_none(stub: Stub, function: Path, text: s
 
 def test_up_tells_a_wrong_setting(stub: Stub) -> None:
     result = CliRunner().invoke(main, ["up", "--port", "x"])
-    assert (result.exit_code, result.stderr) == (1, "Error: port: 'x' is not a whole number (from --port)\n")
+    assert (result.exit_code, result.stderr) == (1, "lambent: port: 'x' is not a whole number (from --port)\n")
 
 
 def test_version_as_an_option() -> None:

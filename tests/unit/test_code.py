@@ -17,7 +17,7 @@ import pytest
 from gateway.control import code
 from gateway.control.archive import BadArchive
 from gateway.control.code import CodeLinks, CodeStore
-from gateway.errors import InvalidParameterValueException, RequestEntityTooLargeException
+from gateway.errors import CodeStorageExceededException, InvalidParameterValueException, RequestEntityTooLargeException
 from gateway.records import LATEST, Function
 from tests.unit.test_archive import zipped
 from tests.unit.test_store import function, version
@@ -72,7 +72,7 @@ async def test_a_full_disk_leaves_nothing(store: CodeStore, tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(code, "_to_disk", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CodeStorageExceededException, match="no space is left"):
         async with store.add(ARCHIVE):
             pass
     assert os.listdir(tmp_path / "code") == []

@@ -30,6 +30,7 @@ def answered() -> dict[str, set[str]]:
     picture = Picture(
         version="1", driver="native", functions=[("echo", tally)], totals=totals, lag_s=Histogram(LAG_S), sandboxes={}, running=0,
         waiting=0, concurrency_limit=1, memory_used_bytes=1, memory_budget_bytes=1,
+        spawner_restarts=0,
     )  # fmt: skip
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(render(picture, "")[1].decode()):

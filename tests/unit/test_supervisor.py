@@ -42,7 +42,8 @@ STUB = textwrap.dedent("""
 PARENT = textwrap.dedent("""
     import sys
     from gateway.child import Plan
-    from gateway.supervisor import Supervisor, say
+    from gateway.supervisor import Supervisor
+    from gateway.voice import say
     stub = sys.argv[1]
     plans = []
     for argument in sys.argv[2:]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import threading
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -109,7 +110,7 @@ class Served:
         await asyncio.get_running_loop().shutdown_default_executor()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await self._api.handle(request)
+        response = await self._api.handle(request, str(uuid.uuid4()))
         response.force_close()  # so that no test leaves a connection to the next one
         return response
 

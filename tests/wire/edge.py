@@ -137,7 +137,7 @@ class ScriptedApi:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         self.asked.append((request.method, request.raw_path))
         size = 0
         while chunk := await request.content.readany():

@@ -12,19 +12,23 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from prometheus_client.openmetrics import parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.clock import SystemClock
 from gateway.control.catalog import Catalog
+from gateway.edge.reply import Reply
 from gateway.invocation import Invocation
 from gateway.invoke.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.observe.lag import Lag
 from gateway.pool.pool import Pool
 from gateway.scheduler.policy import Policy
+from gateway.status import Status
 from gateway.tally import Tallies
+from sandbox.native.plain import PlainDriver
 from sandbox.testing import Behaviour, FakeHost, Run
 from tests.sim.records import function as some_function
 from tests.sim.records import version
@@ -38,6 +42,7 @@ API = {"Host": "127.0.0.1:9000"}
 SANDBOXES = 1000
 DESCRIPTORS = 10  #: of the gateway, each sandbox
 MOST_MS = 20.0
+TOP_EVERY_S = 2.0
 openmetrics: Any = parser.text_string_to_metric_families  # has no types
 
 
@@ -58,6 +63,9 @@ class Counted:
             catalog=catalog, pool=self.pool, clock=clock, random=lambda: 0.0, region="eu-west-1", account_id="123456789012",
             queue_wait_s=30,
         )  # fmt: skip
+        self.status = Status(
+            version="1", endpoint="http://h", driver=PlainDriver(), pool=self.pool, tallies=tallies, owner="o", clock=clock
+        )  # fmt: skip
         self.metrics = Metrics(version="1", driver="fake", pool=self.pool, tallies=tallies, lag=Lag(clock))
         self._clock = clock
 
@@ -70,6 +78,8 @@ class Counted:
         )  # fmt: skip
 
     async def local(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/_lambent/top":
+            return Reply(200, b"Content-Type: application/json\r\n", orjson.dumps(self.status.top()))
         return await self.metrics.answer(request)
 
 
@@ -123,6 +133,47 @@ async def test_web_pages_of_others_do_not_read_it(tmp_path: Path) -> None:
         assert (await edge.request("GET", "/metrics", {**API, "Origin": "https://evil.example"})).status == 403
 
 
+async def test_what_top_is_told(tmp_path: Path) -> None:
+    async with counted(tmp_path, ["counted"]) as (of, edge):
+        await of.invoke("counted")
+        await of.invoke("counted")
+        now = orjson.loads((await edge.request("GET", "/_lambent/top", API)).body)
+        [row] = now["functions"]
+        assert (row["name"], row["invocations"], row["cold_starts"], row["errors"]) == ("counted", 2, 1, 0)
+        assert row["sandboxes"] in ({"warm": 1}, {"frozen": 1})
+        assert (row["running"], row["waiting"]) == (0, 0)
+        assert row["memory_bytes"] > 0
+        assert sum(count for _, count in row["durations"]) == 2
+        assert now["bounds_s"] == sorted(now["bounds_s"])
+        assert (now["running"], now["waiting"]) == (0, 0)
+
+
+async def test_a_dashboard_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks again and again; what it does not read is not kept for it for ever, and others are served meanwhile."""
+    monkeypatch.setattr("gateway.edge.reply._SEND_GRACE_S", 0.05)
+    names = [f"function-{number}" for number in range(100)]
+    async with counted(tmp_path, names) as (of, edge):
+        await asyncio.gather(*(of.invoke(name) for name in names))
+        size = len((await edge.request("GET", "/metrics", API)).body)
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.server.port, limit=1024)
+        transport = writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+        asked = 4 * 1024 * 1024 * 4 // size
+        with contextlib.suppress(ConnectionError):
+            for _ in range(asked):  # far more than the sockets between the two take
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9000\r\n\r\n")
+                await writer.drain()
+        assert (await edge.request("GET", "/metrics", API)).status == 200
+        async with asyncio.timeout(15):
+            while edge.server.connections > 1:  # noqa: ASYNC110  aiohttp has no event for it
+                await asyncio.sleep(0.01)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        assert reader is not None
+
+
 @pytest.fixture
 def descriptors() -> Iterator[None]:
     """So many as a gateway with all those sandboxes has: they are counted for every scrape."""
@@ -134,6 +185,22 @@ def descriptors() -> Iterator[None]:
     for one in opened:
         os.close(one)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.bench
+async def test_what_top_costs_with_many_sandboxes(tmp_path: Path) -> None:
+    """Of the gateway's processor, when it asks every two seconds; the client of this test is in the same process."""
+    names = [f"function-{number}" for number in range(SANDBOXES)]
+    async with counted(tmp_path, names) as (of, edge):
+        await asyncio.gather(*(of.invoke(name) for name in names))
+        async with contextlib.aclosing(await edge.connect()) as client:
+            began_s = time.process_time()
+            for _ in range(20):
+                answer = await client.request("GET", "/_lambent/top", API)
+            took_s = (time.process_time() - began_s) / 20
+        share = took_s / TOP_EVERY_S
+        print(f"{SANDBOXES} sandboxes: {took_s * 1000:.1f} ms a look, {len(answer.body) / 1024:.0f} KB, {share:.2%} of a core")
+        assert share <= 0.01
 
 
 @pytest.mark.bench

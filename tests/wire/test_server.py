@@ -363,5 +363,70 @@ async def test_drain_has_a_budget(edge: Edge, caplog: pytest.LogCaptureFixture) 
         client.write("GET", "/")
         await begun.wait()
         await edge.server.drain(0.01)
+        answer = await client.answer()
+        assert (answer.status, answer["x-amzn-ErrorType"], answer["Connection"]) == (503, "ServiceException", "close")
+        assert b"cut off" in answer.body
         assert await client.reader.read() == b""
     assert "1 requests were cut off" in caplog.text
+
+
+async def test_a_drain_that_is_cut_short_answers_too(edge: Edge) -> None:
+    begun = asyncio.Event()
+
+    async def forever(_: Invocation) -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    edge.invoker.handler = forever
+    async with contextlib.aclosing(await edge.connect()) as client:
+        client.write("POST", "/2015-03-31/functions/echo/invocations", API)
+        await begun.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await edge.server.drain(60)
+        await edge.server.close()
+        answer = await client.answer()
+        assert (answer.status, answer["x-amzn-ErrorType"]) == (503, "ServiceException")
+
+
+async def test_what_is_being_sent_when_the_budget_ends_gets_no_second_answer(edge: Edge) -> None:
+    async def large(_: Invocation) -> bytes:
+        return b'"' + b"x" * 20_000_000 + b'"'
+
+    edge.invoker.handler = large
+    async with contextlib.aclosing(await edge.connect()) as client:
+        client.write("GET", "/")
+        await client.reader.readuntil(b"\r\n\r\n")
+        await edge.server.drain(0.01)
+        assert b"HTTP/1.1" not in await client.reader.read()
+
+
+async def test_one_id_leads_from_the_answer_to_the_log(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: Invocation) -> bytes:
+        raise KeyError("a fault of ours")
+
+    async def not_run(_: Invocation) -> bytes:
+        raise ServiceException("The invocation was not run: no sandbox.")
+
+    for handler, status in ((broken, 500), (not_run, 500)):
+        edge.invoker.handler = handler
+        caplog.clear()
+        answer = await edge.request("GET", "/")
+        assert answer.status == status
+        [record] = [record for record in caplog.records if record.name == "gateway.edge.server"]
+        assert record.__dict__["request_id"] == answer["x-amzn-RequestId"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("GET", "/", {}), ("GET", "/2015-03-31/functions", API), ("GET", "/nothing", {"Host": "x", "Origin": "http://y"}),
+        ("GET", "/_lambent/logs/nobody", API), ("GET", "/_lambent/logs/echo", API), ("GET", "/healthz", API),
+        ("GET", "/_lambent/nothing", API), ("GET", "/_urls/nobody/", API),
+    ],
+)  # fmt: skip
+async def test_no_answer_names_the_library(edge: Edge, method: str, target: str, headers: dict[str, str]) -> None:
+    answer = await edge.request(method, target, headers)
+    assert answer.get("Server") == []
+    assert b"Server:" not in await edge.send(b"GARBAGE\r\n\r\n")

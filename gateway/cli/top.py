@@ -1,0 +1,237 @@
+"""`lambent top`: what runs now, function by function.
+
+The gateway tells counts since its start; rates and percentiles are of what came between two looks. A single look (a pipe,
+`--once`, `--json`) has no rates, and percentiles of all since the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gateway.cli.api import Api, Unreachable, endpoint_option
+from gateway.cli.percentile import percentile_s
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MIB: Final = 1 << 20
+PATH: Final = "/_lambent/top"
+_HEAD_LINES: Final = 6  #: above the rows: what is said of the whole, and the names of the columns
+SORTS: Final = ("calls", "p50", "p99", "errors", "queue", "memory", "name")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One function. What is None is not known: rates at the first look, counts of a function that has none of its own."""
+
+    name: str
+    calls: int | None
+    calls_per_s: float | None
+    errors: int | None  #: since the last look, or the start
+    throttles: int | None
+    cold_starts: int | None
+    p50_ms: float | None
+    p99_ms: float | None
+    running: int
+    queue: int
+    warm: int
+    frozen: int
+    cold: int  #: starting
+    memory_mb: float
+
+
+def rows(now: Any, before: Any | None, sort: str) -> list[Row]:
+    """What the gateway told, by what `sort` says. `before` is what it told the time before."""
+    if before is not None and before["uptime_s"] > now["uptime_s"]:  # another gateway, whose counts begin at 0
+        before = None
+    earlier = {} if before is None else {row["name"]: row for row in before["functions"]}
+    over_s = now["uptime_s"] - (before["uptime_s"] if before is not None else 0.0)
+    found = [
+        _row(row, earlier.get(row["name"], {}), now["bounds_s"], None if before is None else over_s) for row in now["functions"]
+    ]
+    return sorted(found, key=lambda row: _rank(row, sort))
+
+
+def _row(now: Any, before: Any, bounds_s: list[float], over_s: float | None) -> Row:
+    def since(member: str) -> int | None:
+        """A function that is deleted and made anew begins at 0."""
+        count = now.get(member)
+        return None if count is None else count - (before.get(member, 0) if before.get(member, 0) <= count else 0)
+
+    calls = since("invocations")
+    earlier = dict(before.get("durations", ()))
+    durations = {at: more for at, count in now.get("durations", ()) if (more := count - earlier.get(at, 0)) > 0}
+    sandboxes = now.get("sandboxes", {})
+    p50_s, p99_s = (percentile_s(bounds_s, durations, share) for share in (0.5, 0.99))
+    return Row(
+        name=now["name"],
+        calls=now.get("invocations"),
+        calls_per_s=calls / over_s if calls is not None and over_s else None,
+        errors=since("errors"),
+        throttles=since("throttles"),
+        cold_starts=since("cold_starts"),
+        p50_ms=None if p50_s is None else round(p50_s * 1000, 3),
+        p99_ms=None if p99_s is None else round(p99_s * 1000, 3),
+        running=now.get("running", 0),
+        queue=now.get("waiting", 0),
+        warm=sandboxes.get("warm", 0),
+        frozen=sandboxes.get("frozen", 0),
+        cold=sandboxes.get("cold", 0),
+        memory_mb=round(now.get("memory_bytes", 0) / MIB, 1),
+    )
+
+
+def _rank(row: Row, sort: str) -> tuple[float, float, str]:
+    """Most first, but names in their order. Of those that are equal, the one that was called more."""
+    of = {"p50": row.p50_ms, "p99": row.p99_ms, "errors": row.errors, "queue": row.queue, "memory": row.memory_mb, "name": 0}
+    first = of.get(sort, row.calls if row.calls_per_s is None else row.calls_per_s)
+    return -(first or 0), 0 if sort == "name" else -(row.calls or 0), row.name
+
+
+def document(now: Any) -> str:
+    """The same for programs."""
+    whole = {name: now[name] for name in ("version", "endpoint", "uptime_s", "running", "waiting", "concurrency_limit", "memory")}
+    functions = [dataclasses.asdict(row) for row in rows(now, None, "calls")]
+    for function in functions:
+        del function["calls_per_s"]
+    return json.dumps({**whole, "sandboxes": now["sandboxes"], "stems": now["stems"], "functions": functions}, indent=2)
+
+
+def page(now: Any, before: Any | None, sort: str, most: int | None, problem: str = "") -> RenderableType:
+    """For people; of the functions the first `most`, all where that is None."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = rows(now, before, sort)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("function", no_wrap=True, overflow="ellipsis", min_width=12)
+    for heading in (
+        "calls",
+        "/s",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        "429",
+        "starts",
+        "running",
+        "queue",
+        "warm",
+        "frozen",
+        "cold",
+        "MB",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in found[:most]:
+        table.add_row(
+            row.name, _whole(row.calls), _rate(row.calls_per_s), _ms(row.p50_ms), _ms(row.p99_ms), _some(row.errors, "red"),
+            _some(row.throttles, "yellow"), _some(row.cold_starts), _some(row.running), _some(row.queue, "yellow"),
+            _some(row.warm, "green"), _some(row.frozen, "cyan"), _some(row.cold), f"{row.memory_mb:,.0f}",
+        )  # fmt: skip
+    states, memory = now["sandboxes"], now["memory"]
+    stems = ", ".join(f"{count} {runtime}" for runtime, count in sorted(now["stems"].items()) if count)
+    head = [
+        f"Lambent {now['version']} at {now['endpoint']}, up {_time(now['uptime_s'])}"
+        + ("" if before is None else f"; the last {now['uptime_s'] - before['uptime_s']:.1f} s"),
+        f"invocations  {now['running']:,} running, {now['waiting']:,} waiting, limit {now['concurrency_limit']:,}",
+        f"sandboxes    {sum(states.values()):,}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())),
+        f"ready        {stems or 'no stems'}",
+        f"memory       {memory['used_bytes'] / MIB:,.0f} of {memory['budget_bytes'] / MIB:,.0f} MB",
+    ]
+    if most is not None and len(found) > most:
+        head[0] += f"; {len(found) - most} functions more"
+    return Group(Text("\n".join(head)), Text(problem, style="red"), table)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _whole(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _some(count: int | None, colour: str = "") -> str:
+    """What is 0 shall not catch the eye."""
+    if not count:
+        return "" if count is None else "[dim]0[/]"
+    return f"[{colour}]{count:,}[/]" if colour else f"{count:,}"
+
+
+def _rate(per_s: float | None) -> str:
+    return "" if per_s is None else f"{per_s:,.1f}" if per_s < 100 else f"{per_s:,.0f}"
+
+
+def _ms(ms: float | None) -> str:
+    return "" if ms is None else f"{ms:,.2f}" if ms < 10 else f"{ms:,.0f}"
+
+
+@click.command(
+    "top",
+    epilog="""\\b
+Examples:
+  lambent top
+  lambent top --sort p99 --interval 5
+  lambent top --once | head
+  lambent top --json | jq '.functions[] | {name, p99_ms}'
+""",
+)
+@click.option(
+    "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="S", help="How often to look."
+)
+@click.option("--sort", type=click.Choice(SORTS), default="calls", show_default=True, help="Which functions come first.")
+@click.option("--once", is_flag=True, help="Look once and end, as in a pipe.")
+@click.option("--json", "as_json", is_flag=True, help="Look once; for programs.")
+@endpoint_option
+def command(interval: float, sort: str, once: bool, as_json: bool, endpoint: str) -> None:
+    """Show what runs now: functions, their sandboxes, queues and durations. Ctrl-C ends it.
+
+    warm sandboxes answer at once, frozen ones after a thaw, cold ones are just starting. Counts of errors, 429 and starts are
+    since the last look; with --once, like the percentiles, since the gateway's start.
+    """
+    if as_json:
+        click.echo(document(_look(endpoint)))
+        return
+    from rich.console import Console
+
+    if once or not sys.stdout.isatty():
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        console.print(page(_look(endpoint), None, sort, None))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        _live(Console(), endpoint, interval, sort)
+
+
+def _look(endpoint: str) -> Any:
+    """One look on a connection of its own: the next may be an hour later."""
+    api = Api(endpoint, timeout_s=10)
+    try:
+        return api.call("GET", PATH).json()
+    finally:
+        api.close()
+
+
+def _live(console: Any, endpoint: str, interval_s: float, sort: str) -> None:
+    """Look and show for ever. A gateway that is away is waited for, with what was seen last."""
+    from rich.live import Live
+
+    now, before = _look(endpoint), None
+    problem = ""
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(page(now, before, sort, max(1, console.height - _HEAD_LINES - 1), problem), refresh=True)
+            time.sleep(interval_s)
+            try:
+                now, before = _look(endpoint), now
+                problem = ""
+            except Unreachable as error:
+                problem = error.message
