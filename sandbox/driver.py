@@ -7,10 +7,13 @@ The contract, which `tests/conformance` holds every driver to, the fake included
 2. A handle's sockets and descriptors belong to the handle. They are valid until `stop` is called; `stop` closes them.
    Nobody else closes them. The listener is already listening and non-blocking.
 3. `specialise` is called on a stem, and again after each `reset`, then with the same spec. When it returns the runtime was told
-   to begin; what comes of it is seen on the Runtime API (`init/error`, `next`) or as an exit.
+   to begin; what comes of it is seen on the Runtime API (`init/error`, `next`) or as an exit. Where the spec names extensions,
+   they are told to begin instead, each in a process group of its own with the environment that is theirs, and the runtime waits
+   for `start_runtime`. What they write comes from `extension_log_fd`, which is there from the first such `specialise` on.
 4. `on_exit` is called once for each runtime process that ends, in the event loop, after all that the process wrote is
-   readable from `log_fd`. `on_gone` is called at most once, when the sandbox as a whole went away without being asked to (its
-   init was killed, the spawner died); after it only `stop` has a meaning. Neither is called once `stop` was called.
+   readable from `log_fd`; `on_extension_exit` likewise for each extension, with its name. `on_gone` is called at most once,
+   when the sandbox as a whole went away without being asked to (its init was killed, the spawner died); after it only `stop`
+   has a meaning. None is called once `stop` was called.
 5. `freeze` and `thaw` are synchronous, idempotent and quick (they are on the hot path); on a dead sandbox they do nothing.
    `thaw` returns when the sandbox can run again; `freeze` need not wait until the last task has stopped.
 6. `reset` kills every process of the sandbox but its init and makes the sandbox a stem again that waits to be specialised; code,
@@ -21,7 +24,9 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    cgroups, namespaces, descriptors and files are gone. It never raises, may be called at any time, twice, and during `create`'s
    sibling calls; cancelling it does not stop it. There is no harm in any other call after it: they raise `SandboxGone`,
    or do nothing where they are synchronous.
-8. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
+8. `signal` reaches the runtime's process, or that of the extension named; SIGKILL its whole process group. It is synchronous,
+   does not wait, and does nothing where there is no such process. What is frozen is thawed first by who signals.
+9. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
 """
 
 from __future__ import annotations
@@ -36,12 +41,12 @@ from sandbox.spec import FunctionSpec, StemKey
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How the runtime process ended: exactly one of `code` and `signal` is set."""
+    """How a runtime or an extension ended: exactly one of `code` and `signal` is set."""
 
     code: int | None = None
     signal: int | None = None
     oom: bool = False  #: the kernel killed in this sandbox because its memory limit was reached
-    launch_error: str | None = None  #: why no runtime could be started at all (no bootstrap, not executable)
+    launch_error: str | None = None  #: why it could not be started at all (no bootstrap, not executable)
 
     def __str__(self) -> str:
         return f"exit status {self.code}" if self.signal is None else f"signal {self.signal}"
@@ -64,13 +69,17 @@ class Handle(Protocol):
     runtime_api: str  #: what AWS_LAMBDA_RUNTIME_API says inside, ``host:port``
     lambda_listener: socket.socket | None  #: listens where the sandbox expects the Lambda API; None: it reaches the gateway's own
     lambda_api: str  #: where that is, ``host:port``; empty without one
-    log_fd: int  #: non-blocking read end of the pipe that is stdout and stderr of everything inside
+    log_fd: int  #: non-blocking read end of the pipe that is stdout and stderr of everything inside but extensions
+    extension_log_fd: int  #: the same for extensions; -1 as long as there were none
     on_exit: Callable[[ExitStatus], None]
+    on_extension_exit: Callable[[str, ExitStatus], None]
     on_gone: Callable[[str], None]  #: with the reason, for the log
 
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None: ...
     async def reset(self) -> None: ...
     async def stop(self) -> None: ...
+    def start_runtime(self) -> None: ...
+    def signal(self, number: int, extension: str | None = None) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def memory_bytes(self) -> int: ...  # used now

@@ -7,6 +7,8 @@ emulator: a function may override what AWS documents as unreserved (PATH, LANG, 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Final
 
 from sandbox.spec import FunctionSpec
 
@@ -78,3 +80,25 @@ def compose(
         reserved["AWS_SECRET_ACCESS_KEY"] = credentials.secret_access_key
         reserved["AWS_SESSION_TOKEN"] = credentials.session_token
     return {**unreserved, **spec.environment, **reserved}
+
+
+#: What AWS does not tell external extensions (its developer guide, "Lambda extensions API").
+_NOT_FOR_EXTENSIONS: Final = frozenset(
+    {
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_XRAY_CONTEXT_MISSING",
+        "AWS_XRAY_DAEMON_ADDRESS",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+        "_AWS_XRAY_DAEMON_ADDRESS",
+        "_AWS_XRAY_DAEMON_PORT",
+        "_HANDLER",
+    }
+)
+
+
+def for_extensions(environment: Mapping[str, str]) -> dict[str, str]:
+    """What external extensions get of a runtime's variables."""
+    return {name: value for name, value in environment.items() if name not in _NOT_FOR_EXTENSIONS}

@@ -72,14 +72,27 @@ def exited(status: ExitStatus) -> Failure:
     """The runtime process ended before it answered."""
     if status.launch_error is not None:
         return Failure(Status.FAILURE, "Runtime.InvalidEntrypoint", status.launch_error)
+    how = _how(status)
+    message = f"Runtime exited with error: {how}" if how else "Runtime exited without providing a reason"
+    return Failure(Status.FAILURE, "Runtime.ExitError", message)
+
+
+def extension_exited(status: ExitStatus, announced: str | None) -> Failure:
+    """An extension's process ended unasked, or was never there; `announced` is what it said before, if it did.
+
+    Recorded from AWS's logs by users: ``exit code 0`` and ``exit status 255`` with Extension.Crash, ``exit code 0`` with
+    Extension.InitError.
+    """
+    if status.launch_error is not None:
+        return Failure(Status.FAILURE, "Extension.LaunchError", status.launch_error)
+    return Failure(Status.FAILURE, announced or "Extension.Crash", _how(status) or "exit code 0")
+
+
+def _how(status: ExitStatus) -> str:
+    """As Go words it; empty for a proper end."""
     if status.signal is not None:
-        name = _SIGNAL_NAMES.get(status.signal, f"signal {status.signal}")
-        how = f"Runtime exited with error: signal: {name}"
-    elif status.code:
-        how = f"Runtime exited with error: exit status {status.code}"
-    else:
-        how = "Runtime exited without providing a reason"
-    return Failure(Status.FAILURE, "Runtime.ExitError", how)
+        return f"signal: {_SIGNAL_NAMES.get(status.signal, f'signal {status.signal}')}"
+    return f"exit status {status.code}" if status.code else ""
 
 
 TORN: Final = Failure(
@@ -103,9 +116,3 @@ def too_large(limit_bytes: int = MAX_PAYLOAD_BYTES) -> bytes:
 
 INVALID_MODE_TYPE: Final = "Runtime.InvalidResponseModeHeader"
 INVALID_MODE: Final = orjson.dumps({"errorMessage": "Invalid function response mode", "errorType": INVALID_MODE_TYPE})
-
-
-def init_report(duration_s: float, phase: str, status: str, error_type: str | None = None) -> bytes:
-    """The platform's log line about an Init that failed; `phase` is ``init`` or ``invoke``, `status` ``error`` or ``timeout``."""
-    type_field = f"\tError Type: {error_type}" if error_type else ""
-    return f"INIT_REPORT Init Duration: {duration_s * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{type_field}\n".encode()

@@ -11,12 +11,16 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import socket
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from signal import SIGTERM
+from typing import Any
 
 from sandbox.driver import ExitStatus, Support
+from sandbox.environment import for_extensions
 from sandbox.errors import SandboxGone
 from sandbox.spec import FunctionSpec, StemKey
 from sandbox.tasks import Tasks
@@ -44,21 +48,28 @@ class Answer:
 class FakeRuntime:
     """The inside of a fake sandbox, as its script sees it. A script that returns exits with status 0, one that raises with 1.
 
-    Every method that waits also waits for the thaw. `tmp` is /tmp: it outlives resets.
+    Every method that waits also waits for the thaw. `tmp` is /tmp: it outlives resets. SIGTERM ends it, unless it set
+    `catches_term`; then `terminated` is set.
     """
+
+    catches_term = False
 
     def __init__(self, handle: FakeHandle, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         self.spec = spec
         self.environment = environment
         self.tmp = handle.tmp
+        self.terminated = asyncio.Event()
         self._handle = handle
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """One exchange with the Runtime API; `path` follows /2018-06-01."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        head = f"{method} /2018-06-01{path} HTTP/1.1\r\nHost: sandbox\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        return await self._exchange(method, f"/2018-06-01{path}", body, headers or {})
+
+    async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"{method} {path} HTTP/1.1\r\nHost: sandbox\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
         await self.send(head.encode() + body)
         return await self.receive()
 
@@ -66,7 +77,7 @@ class FakeRuntime:
         """Raw bytes, for what `request` is too polite for."""
         await self._handle.thawed.wait()
         if self._writer is None:
-            self._reader, self._writer = await self._handle.connect()
+            self._reader, self._writer = await self._connect()
         self._writer.write(data)
         await self._writer.drain()
 
@@ -96,15 +107,48 @@ class FakeRuntime:
     async def init_error(self, document: bytes, error_type: str = "Function.Failed") -> Answer:
         return await self.request("POST", "/runtime/init/error", document, {"Lambda-Runtime-Function-Error-Type": error_type})
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self._handle.connect()
+
+    @property
+    def _output(self) -> int:
+        return self._handle.log_write_fd
+
+    async def extension(
+        self, what: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, identifier: str = ""
+    ) -> Answer:
+        """One exchange with the Extensions API; `what` is ``register``, ``event/next``, ``init/error`` or ``exit/error``."""
+        sent = dict(headers or {})
+        if identifier:
+            sent["Lambda-Extension-Identifier"] = identifier
+        method = "GET" if what == "event/next" else "POST"
+        return await self._exchange(method, f"/2020-01-01/extension/{what}", body, sent)
+
+    async def register(self, name: str, *events: str) -> str:
+        """Register as an extension; the identifier."""
+        answer = await self.extension("register", json.dumps({"events": events}).encode(), {"Lambda-Extension-Name": name})
+        if answer.status != 200:
+            raise ConnectionError(f"register was answered with {answer.status} {answer.body!r}")
+        return answer.headers["lambda-extension-identifier"]
+
+    async def next_event(self, identifier: str) -> dict[str, Any]:
+        """Wait for an extension's event."""
+        answer = await self.extension("event/next", identifier=identifier)
+        if answer.status != 200:
+            raise ConnectionError(f"event/next was answered with {answer.status} {answer.body!r}")
+        event = json.loads(answer.body)
+        assert isinstance(event, dict)
+        return event
+
     async def print(self, data: bytes) -> None:
         """Write to standard output; waits while the pipe is full."""
         rest = memoryview(data)
         while rest:
             await self._handle.thawed.wait()
             try:
-                rest = rest[os.write(self._handle.log_write_fd, rest) :]
+                rest = rest[os.write(self._output, rest) :]
             except BlockingIOError:
-                await self._handle.writable()
+                await self._handle.writable(self._output)
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -134,7 +178,20 @@ class FakeRuntime:
         raise Ended(ExitStatus(signal=signal, oom=oom))
 
 
+class FakeExtension(FakeRuntime):
+    """The inside of an external extension: another process, with a connection and an output of its own."""
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._handle.runtime_api.split(":")
+        return await asyncio.open_connection(host, int(port))
+
+    @property
+    def _output(self) -> int:
+        return self._handle.extension_log_write_fd
+
+
 Script = Callable[[FakeRuntime], Awaitable[None]]
+ExtensionScript = Callable[[FakeExtension], Awaitable[None]]
 
 
 class FakeHandle:
@@ -143,6 +200,7 @@ class FakeHandle:
     def __init__(self, driver: FakeDriver, id: str) -> None:
         self.id = id
         self.on_exit: Callable[[ExitStatus], None] = lambda status: None
+        self.on_extension_exit: Callable[[str, ExitStatus], None] = lambda name, status: None
         self.on_gone: Callable[[str], None] = lambda reason: None
         self.tmp: dict[str, bytes] = {}
         self.thawed = asyncio.Event()
@@ -155,12 +213,15 @@ class FakeHandle:
         self.lambda_api = "{}:{}".format(*self.lambda_listener.getsockname())
         self.connection: socket.socket | None = None
         self.log_fd, self.log_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.extension_log_fd = self.extension_log_write_fd = -1
         self.used_bytes = 3 * MIB
         self.peak_bytes = self.used_bytes
         self._driver = driver
         self._alive = True
         self._stopping: asyncio.Task[None] | None = None
         self._process: asyncio.Task[None] | None = None
+        self._runtime: FakeRuntime | None = None
+        self._extensions: dict[str, asyncio.Task[None]] = {}
         self._inner: socket.socket | None = None  # the runtime's end of `connection`
         self._make_stem()
 
@@ -171,8 +232,40 @@ class FakeHandle:
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         await asyncio.sleep(0)
         self._check()
-        self._process = self._driver.tasks.start(self._run(FakeRuntime(self, spec, environment)), f"runtime {self.id}")
+        self._runtime = FakeRuntime(self, spec, environment)
         self.used_bytes = self.peak_bytes = 30 * MIB
+        if not spec.extensions:
+            self.start_runtime()
+            return
+        if self.extension_log_fd < 0:
+            self.extension_log_fd, self.extension_log_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for name in spec.extensions:
+            extension = FakeExtension(self, spec, for_extensions(environment))
+            self._extensions[name] = self._driver.tasks.start(self._run_extension(name, extension), f"{name} {self.id}")
+
+    def start_runtime(self) -> None:
+        if self._alive and self._runtime is not None:
+            self._process = self._driver.tasks.start(self._run(self._runtime), f"runtime {self.id}")
+
+    def signal(self, number: int, extension: str | None = None) -> None:
+        task = self._process if extension is None else self._extensions.get(extension)
+        if task is None:
+            return
+        if number == SIGTERM and extension is None and self._runtime is not None and self._runtime.catches_term:
+            self._runtime.terminated.set()
+            return
+        asyncio.get_running_loop().call_soon(self._signalled, task, number, extension)
+
+    def _signalled(self, task: asyncio.Task[None], number: int, extension: str | None) -> None:
+        """Only now, since an exit is never told from within the call that caused it."""
+        status = ExitStatus(signal=number)
+        if extension is None and task is self._process:
+            self._process = None
+            task.cancel()
+            self.on_exit(status)
+        elif extension is not None and self._extensions.pop(extension, None) is task:
+            task.cancel()
+            self.on_extension_exit(extension, status)
 
     async def reset(self) -> None:
         self._check()
@@ -200,6 +293,7 @@ class FakeHandle:
         if self._stopping is None:
             self._alive = False
             self.on_exit, self.on_gone = (lambda status: None), (lambda reason: None)
+            self.on_extension_exit = lambda name, status: None
             self._stopping = self._driver.tasks.start(self._stop(), f"stop {self.id}")
         await asyncio.wait({self._stopping})
 
@@ -209,16 +303,17 @@ class FakeHandle:
         self.listener.close()
         if self.lambda_listener is not None:
             self.lambda_listener.close()
-        os.close(self.log_fd)
-        os.close(self.log_write_fd)
+        for fd in (self.log_fd, self.log_write_fd, self.extension_log_fd, self.extension_log_write_fd):
+            if fd >= 0:
+                os.close(fd)
         self._driver.forget(self)
 
     def vanish(self, reason: str = "init was killed") -> None:
         """What a test calls: the sandbox goes as a whole, without being asked to."""
         if self._alive:
             self._alive = False
-            if self._process is not None:
-                self._process.cancel()
+            for task in self._tasks():
+                task.cancel()
             self._close_connection()
             self.on_gone(reason)
 
@@ -230,7 +325,7 @@ class FakeHandle:
         host, port = self.runtime_api.split(":")
         return await asyncio.open_connection(host, int(port))
 
-    async def writable(self) -> None:
+    async def writable(self, fd: int) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
@@ -238,34 +333,33 @@ class FakeHandle:
             if not future.done():
                 future.set_result(None)
 
-        loop.add_writer(self.log_write_fd, ready)
+        loop.add_writer(fd, ready)
         try:
             await future
         finally:
-            loop.remove_writer(self.log_write_fd)
+            loop.remove_writer(fd)
 
     async def _run(self, runtime: FakeRuntime) -> None:
-        try:
-            await self._driver.script(runtime)
-            status = ExitStatus(code=0)
-        except Ended as ended:
-            status = ended.status
-        except Exception:
-            await runtime.print(traceback.format_exc().encode())
-            status = ExitStatus(code=1)
-        except asyncio.CancelledError:
-            runtime.abort()
-            raise
-        finally:
-            await runtime.disconnect()
+        status = await _played(runtime, self._driver.script(runtime))
         self._process = None
         self.on_exit(status)
 
+    async def _run_extension(self, name: str, extension: FakeExtension) -> None:
+        status = await _played(extension, self._driver.extensions[name](extension))
+        del self._extensions[name]
+        self.on_extension_exit(name, status)
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return {*self._extensions.values(), *(() if self._process is None else (self._process,))}
+
     async def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.cancel()
-            await asyncio.wait({process})
+        tasks = self._tasks()
+        self._process = self._runtime = None
+        self._extensions = {}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _make_stem(self) -> None:
         if self._driver.connected:
@@ -284,14 +378,35 @@ class FakeHandle:
             raise SandboxGone
 
 
+async def _played(process: FakeRuntime, script: Awaitable[None]) -> ExitStatus:
+    """How a script ended; its connection is closed then."""
+    try:
+        await script
+        return ExitStatus(code=0)
+    except Ended as ended:
+        return ended.status
+    except Exception:
+        await process.print(traceback.format_exc().encode())
+        return ExitStatus(code=1)
+    except asyncio.CancelledError:
+        process.abort()
+        raise
+    finally:
+        await process.disconnect()
+
+
 class FakeDriver:
-    """Makes fake sandboxes that run `script`; with `connected` the runtime is born with a connection, as our Python's is."""
+    """Makes fake sandboxes that run `script`; with `connected` the runtime is born with a connection, as our Python's is.
+
+    `extensions` are the scripts of external extensions by their names, for specs that name them.
+    """
 
     name = "fake"
     isolation = "none: nothing runs but coroutines of this process"
 
     def __init__(self, script: Script, *, connected: bool = True, create_s: float = 0.0) -> None:
         self.script = script
+        self.extensions: dict[str, ExtensionScript] = {}
         self.connected = connected
         self.create_s = create_s
         self.tasks = Tasks(self._task_failed)

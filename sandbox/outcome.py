@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -56,6 +57,7 @@ class Work:
     client_context: str | None = None
     cognito_identity: str | None = None
     stream: Stream | None = None  #: takes the answer while it is given; without, it is collected
+    on_begun: Callable[[], None] | None = None  #: called when an Init that had to come first is over; see `Sandbox.invoke`
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -64,6 +66,10 @@ class Outcome:
 
     `payload` is the answer or, where `status` is not SUCCESS, the error document that the caller gets. `log_lines` are the
     platform's own lines that stand before END (time-out, exit), each without its newline.
+
+    Where extensions still work on the event when the answer is there, `closed` is False: the caller is answered, while the
+    invocation goes on, and is billed, until they are done. `on_closed`, set by who is told this, is then called exactly once
+    with the outcome as it came to be: its duration includes the extensions', and its status says how they ended.
     """
 
     status: Status
@@ -74,3 +80,5 @@ class Outcome:
     init_s: float | None = None  #: this sandbox's Init, reported by the first invocation after it only
     max_memory_bytes: int = 0
     log_lines: tuple[str, ...] = ()
+    closed: bool = True
+    on_closed: Callable[[Outcome], None] | None = None

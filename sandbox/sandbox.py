@@ -15,20 +15,24 @@ All of it runs in the event loop, and each callback is one atomic step: there is
 - *Died in its sleep.* A runtime that ends between invocations, frozen or not, is renewed; the sandbox stays idle meanwhile,
   and an event that comes waits for the new one, under its own deadline.
 - *Gone, stop.* Whatever is in hand settles as FAILURE first, in the same step; later news from inside finds nobody.
+- *Answered, extensions not done.* The caller has its answer; the invocation is closed, and the environment free, when the last
+  of them asks for its next event, or by the deadline, or by the death of one.
 
-Renewing is what AWS calls reset and suppressed init: the processes are killed at once, /tmp stays, and the function's Init runs
-again within the next invocation and its deadline.
+Renewing is what AWS calls reset and suppressed init: the processes are killed at once, or shut down where there are extensions
+(`shutdown.py`), /tmp stays, and the function's Init runs again within the next invocation and its deadline. A shutdown is
+never on a request's path: whoever waits was answered before, and an event that comes meanwhile cuts it short.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from sandbox import failures, lifecycle
+from sandbox import failures, lifecycle, platform_lines
 from sandbox.clock import Clock
 from sandbox.deadline import Deadline
 from sandbox.driver import ExitStatus, Handle
@@ -38,8 +42,10 @@ from sandbox.failures import Failure
 from sandbox.lifecycle import Event, State
 from sandbox.log_pipe import LogPipe
 from sandbox.outcome import Outcome, Status, Work
-from sandbox.runtime_api import session, wire
+from sandbox.runtime_api import extensions, session, wire
+from sandbox.runtime_api.extensions import Extension, Extensions
 from sandbox.runtime_api.server import RuntimeApi
+from sandbox.shutdown import Shutdown
 from sandbox.spec import FunctionSpec, StemKey
 from sandbox.tasks import Tasks
 
@@ -47,10 +53,14 @@ INIT_LIMIT_S: Final = 10.0
 PROVISIONED_INIT_LIMIT_S: Final = 130.0  # or the function's timeout, if that is longer
 EXIT_GRACE_S: Final = 0.1
 TORN_GRACE_S: Final = 0.1
-INIT_ERROR_GRACE_S: Final = 0.3  # for a runtime that has reported its init error to end by itself, with its last log lines
+INIT_ERROR_GRACE_S: Final = 0.3  # for who has reported an error that it ends by, to do so, with its last log lines
 
 
 _DEAD, _STOPPING, _FROZEN, _SENT = State.DEAD, State.STOPPING, State.FROZEN, session.State.SENT  # see runtime_api.session
+_ANNOUNCED: Final = {
+    extensions.State.INIT_ERROR: "Extension.InitError",
+    extensions.State.EXIT_ERROR: "Extension.ExitError",
+}
 _INVOKED, _RELEASED, _SUCCESS = Event.INVOKED, Event.RELEASED, Status.SUCCESS
 
 
@@ -76,7 +86,9 @@ class Sandbox:
         "_clock",
         "_credentials",
         "_deadline",
+        "_ending",
         "_exit",
+        "_extension_pipe",
         "_grace",
         "_handle",
         "_init_ended",
@@ -84,12 +96,15 @@ class Sandbox:
         "_init_s",
         "_lambda_endpoint",
         "_log_pipe",
+        "_reason",
         "_renewing",
+        "_runtime_alive",
         "_settled",
         "_specialised",
         "_spoilt",
         "_stopping",
         "_tasks",
+        "_unclosed",
         "_unserve",
         "_work",
         "id",
@@ -115,6 +130,7 @@ class Sandbox:
         self._api = RuntimeApi(self)
         self._deadline = Deadline(clock, self._deadline_reached)
         self._log_pipe = LogPipe(handle.log_fd, lambda data: None)
+        self._extension_pipe: LogPipe | None = None
         self._tasks = Tasks(self._task_failed)
         self._renewing: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -122,6 +138,10 @@ class Sandbox:
         self._exit: ExitStatus | None = None  # the runtime has ended so, and its last bytes are waited for
         self._specialised = False  # the runtime has been told to begin; else it is a stem's
         self._spoilt = False  # must be reset before anything else
+        self._reason = ""  # why, as extensions are told
+        self._runtime_alive = False  # for a shutdown; where there are no extensions nobody looks
+        self._ending: Shutdown | None = None  # the shutdown that is under way
+        self._unclosed: tuple[Work, Outcome] | None = None  # answered, while extensions still work on it
         self._work: Work | None = None
         self._settled: Callable[[Outcome], None] | None = None
         self._began_s = 0.0  # when the event was handed over, or Init began
@@ -142,6 +162,7 @@ class Sandbox:
         """Serve a new stem's sockets. Whatever it raises, the handle is stopped then."""
         self = cls(handle, key, clock, credentials)
         handle.on_exit = self._exited
+        handle.on_extension_exit = self._extension_exited
         handle.on_gone = self._gone
         try:
             await self._api.serve(handle.listener)
@@ -174,25 +195,24 @@ class Sandbox:
         if self.state not in lifecycle.LIVE:
             raise SandboxGone
         self.state = lifecycle.following(self.state, Event.SPECIALISED)
-        self.spec = spec
+        self.spec = self._api.function = spec
         self._log_pipe.sink = log
+        log(platform_lines.init_start(spec, self._clock.wall()))
         self._init_ended = asyncio.get_running_loop().create_future()
         self._began_s = now_s = self._clock.monotonic()
         limit_s = INIT_LIMIT_S
         if spec.initialization_type == "provisioned-concurrency":
             limit_s = max(PROVISIONED_INIT_LIMIT_S, spec.timeout_s)
         self._deadline.set(now_s + limit_s, now_s)
-        self._specialised = self._api.accepting = True
         try:
-            await self._handle.specialise(spec, self._environment(spec))
+            await self._begin(spec)
         except SandboxError as error:
             self._die(str(error))
             raise
         status, error_type = await self._init_ended
         if status in ("error", "timeout"):
-            self._log_pipe.drain()
-            log(failures.init_report(self._clock.monotonic() - now_s, "init", status, error_type))
-            self._spoil()
+            self._report_init("init", status, error_type)
+            self._spoil("timeout" if status == "timeout" else "failure")
             await self._renewed()
         if self.state is not State.INIT:
             raise SandboxGone(error_type if status == "gone" else None)
@@ -201,9 +221,10 @@ class Sandbox:
     def _environment(self, spec: FunctionSpec) -> dict[str, str]:
         return compose(spec, self._handle.runtime_api, self._credentials, self._lambda_endpoint)
 
-    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None:
+    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         """Hand an event over, and thaw for it. `settled` is called exactly once, later, after all that was written before it.
 
+        False where the function's Init comes first: then `work.on_begun` is called when that has succeeded, if it does.
         Raises SandboxGone when the sandbox died or was stopped before: then nothing was begun.
         """
         before = self.state
@@ -214,12 +235,20 @@ class Sandbox:
         self._settled = settled
         self._began_s = now_s = self._clock.monotonic()
         timeout_s = work.timeout_s
-        self._api.invoke(work.request_id, wire.event(work, int((self._clock.wall() + timeout_s) * 1000)), work.stream)
+        deadline_ms = int((self._clock.wall() + timeout_s) * 1000)
+        api = self._api
+        api.invoke(work.request_id, wire.event(work, deadline_ms), work.stream)
+        if api.extensions is not None and self._specialised:
+            api.tell(extensions.INVOKE, extensions.invoke_event(work, deadline_ms))
         if before is _FROZEN:
             self._handle.thaw()
         self._deadline.set(now_s + timeout_s, now_s)
-        if not self._specialised:
-            self._renew()
+        if self._specialised:
+            return True
+        if self._ending is not None:
+            self._ending.hurry()
+        self._renew()
+        return False
 
     def freeze(self) -> None:
         """Stop its processes where they are. Idempotent; nothing on a dead sandbox. Raises IllegalEvent while it works."""
@@ -234,14 +263,21 @@ class Sandbox:
         return self._handle.memory_bytes()
 
     async def stop(self) -> None:
-        """End it and all that is in it; work in hand settles first. Never raises, idempotent; cancelling it does not stop it."""
+        """End it and all that is in it; work in hand settles first. Never raises, idempotent; cancelling it does not stop it.
+
+        At once, but where there are extensions within AWS's time for a shutdown, 500 or 2,000 ms (`shutdown.py`).
+        """
         if self._stopping is None:
+            politely = self._specialised and self._api.extensions is not None and self.state in lifecycle.LIVE
             if self.state in lifecycle.LIVE:
-                self._shut(Event.STOPPED, "the sandbox was stopped")
-            self._stopping = self._tasks.start(self._stop(), f"stop {self.id}")
+                self._shut(Event.STOPPED, "the sandbox was stopped", silence=not politely)
+            self._stopping = self._tasks.start(self._stop(politely), f"stop {self.id}")
         await asyncio.wait({self._stopping})
 
-    async def _stop(self) -> None:
+    async def _stop(self, politely: bool) -> None:
+        if politely:
+            await self._end_extensions("spindown")
+            self._silence()
         self._unserve()
         await self._handle.stop()
         self.state = lifecycle.following(self.state, Event.DIED)
@@ -250,18 +286,22 @@ class Sandbox:
 
     def on_next(self, before: session.State) -> None:
         if before is _SENT:
-            if self._exit is None:  # else it asked with its last breath: what follows the exit releases it
+            known = self._api.extensions
+            # After an exit it asked with its last breath: what follows that releases it.
+            if self._exit is None and (known is None or known.idle):
                 self._release()
         elif before is session.State.STARTED:
             self._init_error = None
-            self._end_init("success", None)
+            if not self._api.session.holding:
+                self._init_succeeded()
         elif before in (session.State.TORN, session.State.CUT):
             self._stop_waiting()
             self._fail(failures.TORN)
-            self._release()
+            if self._unclosed is None:
+                self._release()
 
     def on_answer(self, payload: bytes, content_type: str, error_type: str | None) -> None:
-        if self._grace is not None and self._exit is None:
+        if self._grace is not None and self._exit is None and self._announced() is None:
             self._stop_waiting()  # it was torn, and came again
         self._settle(_SUCCESS if error_type is None else Status.ERROR, payload, content_type, error_type)
 
@@ -273,16 +313,38 @@ class Sandbox:
         self._init_error = payload, content_type, error_type
         self._wait(INIT_ERROR_GRACE_S, self._init_error_over)
         if self._work is not None:
-            self._report_suppressed_init("error", error_type)
+            self._report_init("invoke", "error", error_type)
             self._settle(Status.ERROR, payload, content_type, error_type)
 
     def on_disconnected(self) -> None:
         if self._exit is not None:
             self._exit_over()
 
+    def on_extension(self, extension: Extension) -> None:
+        known = self._api.extensions
+        if known is None or self._spoilt or self.state not in lifecycle.LIVE:
+            return  # it is being shut down
+        if extension.state in _ANNOUNCED:
+            self._wait(INIT_ERROR_GRACE_S, functools.partial(self._extension_stays, extension))
+        elif extension.state is extensions.State.REGISTERED:
+            if extension.external and known.all_registered:
+                self._runtime_alive = True
+                self._handle.start_runtime()
+        elif self._api.session.state is not session.State.READY:
+            return  # the runtime is not done yet, and will look
+        elif self._api.session.holding:
+            if known.all_ready:
+                self._api.release()
+                self._init_succeeded()
+        elif self.state is State.BUSY and self._work is None and known.idle:
+            self._release()
+
     # What the handle tells.
 
     def _exited(self, status: ExitStatus) -> None:
+        self._runtime_alive = False
+        if self._ending is not None:
+            self._ending.runtime_ended()
         if self.state not in lifecycle.LIVE or self._spoilt:
             return
         if not self._specialised:
@@ -295,6 +357,21 @@ class Sandbox:
         else:
             self._exit_over()
 
+    def _extension_exited(self, name: str, status: ExitStatus) -> None:
+        known = self._api.extensions
+        if known is None:
+            return
+        extension = known[name]
+        extension.alive = False
+        if self._ending is not None:
+            self._ending.extension_ended(extension, status)
+        if self.state not in lifecycle.LIVE or self._spoilt:
+            return
+        if status.launch_error is not None:
+            extension.error_type = "PermissionDenied" if "permission denied" in status.launch_error else "UnknownError"
+            extension.see(extensions.Event.LAUNCH_FAILED)
+        self._extension_failed(failures.extension_exited(status, _ANNOUNCED.get(extension.state)))
+
     def _gone(self, reason: str) -> None:
         self._die(reason)
 
@@ -305,17 +382,22 @@ class Sandbox:
             self._end_init("timeout", None)
             return
         work = self._work
-        if work is not None and self._specialised and self._api.session.state is session.State.STARTED:
-            self._report_suppressed_init("timeout")
-        self._spoil(late=True)
-        if work is not None:
-            line = failures.timed_out_line(work.request_id, work.timeout_s, self._clock.wall())
-            self._fail(failures.timed_out(work.timeout_s), line)
+        if work is not None and self._initialising:
+            self._report_init("invoke", "timeout", None)
+        self._spoil("timeout", late=True)
+        late = work or (self._unclosed[0] if self._unclosed is not None else None)
+        if late is not None:
+            failure = failures.timed_out(late.timeout_s)
+            line = failures.timed_out_line(late.request_id, late.timeout_s, self._clock.wall())
+            if work is not None:
+                self._fail(failure, line)
+            else:
+                self._close(failure, line)
 
     def _torn(self) -> None:
         self._stop_waiting()
         if self._work is not None:
-            self._spoil()
+            self._spoil("failure")
             self._fail(failures.TORN)
 
     def _last_words_over(self) -> None:
@@ -330,16 +412,19 @@ class Sandbox:
         self._stop_waiting()
         assert status is not None
         failure = failures.exited(status)
+        if (announced := self._announced()) is not None:  # by an internal extension, which ends with its runtime
+            failure = dataclasses.replace(failure, error_type=announced)
         if self.state is State.INIT:
             self._end_init("error", self._init_error[2] if self._init_error else failure.error_type)
             return
         if self._work is None:
-            self._spoil()
+            self._close(failure)
+            self._spoil("failure")
             return
-        in_init = self._api.session.state is session.State.STARTED
+        in_init = self._initialising
         if in_init:
-            self._report_suppressed_init("error", failure.error_type)
-        self._spoil()
+            self._report_init("invoke", "error", failure.error_type)
+        self._spoil("failure")
         if in_init and self._init_error is not None:
             payload, content_type, error_type = self._init_error
             self._settle(Status.ERROR, payload, content_type, error_type)
@@ -353,7 +438,25 @@ class Sandbox:
             assert self._init_error is not None
             self._end_init("error", self._init_error[2])
         else:
-            self._spoil()
+            self._spoil("failure")
+
+    def _extension_stays(self, extension: Extension) -> None:
+        """It has said that it ends, and does not."""
+        self._stop_waiting()
+        announced = _ANNOUNCED[extension.state]
+        self._extension_failed(Failure(Status.FAILURE, announced, extension.error_type or announced))
+
+    def _extension_failed(self, failure: Failure) -> None:
+        if self.state is State.INIT:
+            self._stop_waiting()
+            self._end_init("error", failure.error_type)
+            return
+        if self._work is not None and self._initialising:
+            self._report_init("invoke", "error", failure.error_type)
+        self._close(failure)
+        self._spoil("failure")
+        if self._work is not None:
+            self._fail(failure)
 
     # The ends.
 
@@ -361,24 +464,54 @@ class Sandbox:
         self, status: Status, payload: bytes, content_type: str, error_type: str | None, log_lines: tuple[str, ...] = ()
     ) -> None:
         """The one place where an invocation ends."""
-        settled = self._settled
+        work, settled = self._work, self._settled
+        assert work is not None
         assert settled is not None
         self._work = self._settled = None
         duration_s = self._clock.monotonic() - self._began_s
         self._log_pipe.drain()
         init_s, self._init_s = self._init_s, None
-        settled(
-            Outcome(
-                status=status,
-                payload=payload,
-                content_type=content_type,
-                error_type=error_type,
-                duration_s=duration_s,
-                init_s=init_s,
-                max_memory_bytes=self._handle.memory_peak_bytes(),
-                log_lines=log_lines,
-            )
+        outcome = Outcome(
+            status=status,
+            payload=payload,
+            content_type=content_type,
+            error_type=error_type,
+            duration_s=duration_s,
+            init_s=init_s,
+            max_memory_bytes=self._handle.memory_peak_bytes(),
+            log_lines=log_lines,
         )
+        known = self._api.extensions
+        if known is not None:
+            self._drain()
+            if self._specialised and not known.idle and self.state is State.BUSY:
+                outcome.closed = False
+                self._unclosed = work, outcome
+        settled(outcome)
+
+    def _close(self, failure: Failure | None = None, *log_lines: str) -> None:
+        """The invocation that is answered already is over for its extensions too, or, with `failure`, by it."""
+        if self._unclosed is None:
+            return
+        (work, unclosed), self._unclosed = self._unclosed, None
+        self._drain()
+        outcome = dataclasses.replace(
+            unclosed,
+            duration_s=self._clock.monotonic() - self._began_s,
+            max_memory_bytes=self._handle.memory_peak_bytes(),
+            closed=True,
+            on_closed=None,
+        )
+        if failure is not None:
+            outcome.status, outcome.error_type = failure.status, failure.error_type
+            outcome.log_lines = (*outcome.log_lines, *(log_lines or failure.log_lines(work.request_id)))
+        if unclosed.on_closed is not None:
+            unclosed.on_closed(outcome)
+
+    def _drain(self) -> None:
+        self._log_pipe.drain()
+        if self._extension_pipe is not None:
+            self._extension_pipe.drain()
 
     def _fail(self, failure: Failure, *log_lines: str) -> None:
         assert self._work is not None
@@ -387,6 +520,8 @@ class Sandbox:
         self._settle(failure.status, payload, "application/json", failure.error_type, lines)
 
     def _release(self) -> None:
+        if self._unclosed is not None:
+            self._close()
         self._deadline.clear()
         self.state = lifecycle.following(self.state, _RELEASED)
         self.on_idle(self)
@@ -399,37 +534,114 @@ class Sandbox:
                 self._init_s = self._clock.monotonic() - self._began_s
             self._init_ended.set_result((status, error_type))
 
-    def _report_suppressed_init(self, status: str, error_type: str | None = None) -> None:
+    @property
+    def _initialising(self) -> bool:
+        """A suppressed Init runs: within the invocation in hand."""
+        now = self._api.session
+        return self._specialised and (now.state is session.State.STARTED or now.holding)
+
+    def _init_succeeded(self) -> None:
+        """Runtime and extensions have asked for their first events."""
+        self._report_extensions()
+        if self.state is State.INIT:
+            self._end_init("success", None)
+            return
+        work = self._work
+        if work is None:
+            return
+        if work.on_begun is not None:
+            work.on_begun()
+        if self._api.extensions is not None:
+            left_s = self._began_s + work.timeout_s - self._clock.monotonic()
+            deadline_ms = int((self._clock.wall() + left_s) * 1000)
+            self._api.tell(extensions.INVOKE, extensions.invoke_event(work, deadline_ms))
+
+    def _report_init(self, phase: str, status: str, error_type: str | None) -> None:
+        assert self.spec is not None
         duration_s = self._clock.monotonic() - self._began_s
-        self._log_pipe.drain()
-        self._log_pipe.sink(failures.init_report(duration_s, "invoke", status, error_type))
+        self._drain()
+        self._report_extensions()
+        self._log_pipe.sink(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
+
+    def _report_extensions(self) -> None:
+        if self._api.extensions is not None:
+            assert self.spec is not None
+            for extension in self._api.extensions:
+                self._log_pipe.sink(platform_lines.extension(self.spec, self._clock.wall(), extension))
+
+    def _announced(self) -> str | None:
+        """What an extension has said that it fails with."""
+        found = (_ANNOUNCED.get(extension.state) for extension in self._api.extensions or ())
+        return next((announced for announced in found if announced is not None), None)
 
     def _die(self, reason: str) -> None:
         """It is gone without being asked to."""
+        if self._ending is not None:
+            self._ending.hurry()
         if self.state not in lifecycle.LIVE:
             return
         init_is_told = self.state is State.INIT
-        self._shut(Event.DIED, reason)
+        self._shut(Event.DIED, reason, silence=True)
         if not init_is_told:
             self.on_gone(self, reason)
 
-    def _shut(self, event: Event, reason: str) -> None:
-        """Hear and do nothing any more; what is in hand fails."""
+    def _shut(self, event: Event, reason: str, *, silence: bool) -> None:
+        """Do nothing any more, and with `silence` hear nothing; what is in hand fails."""
         self.state = lifecycle.following(self.state, event)
         self._stop_waiting()
         self._exit = None
         self._deadline.close()
-        self._api.close()
+        self._api.dismiss()
         self._tasks.cancel()
         if self._work is not None:
             self._fail(failures.broken(reason))
-        self._log_pipe.close()
+        self._close(failures.broken(reason))
+        if silence:
+            self._silence()
         self._end_init("gone", reason)
+
+    def _silence(self) -> None:
+        self._api.close()
+        self._log_pipe.close()
+        if self._extension_pipe is not None:
+            self._extension_pipe.close()
 
     # Renewing.
 
-    def _spoil(self, late: bool = False) -> None:
-        """What runs inside must not go on: it is killed as soon as possible, and does not count from now on."""
+    async def _begin(self, spec: FunctionSpec) -> None:
+        """Have the function's Init begin, with its extensions if it has any. Raises SandboxError."""
+        self._specialised = self._api.accepting = True
+        self._runtime_alive = not spec.extensions
+        if len(spec.extensions) > extensions.MAX_EXTENSIONS:
+            self._too_many(spec)
+            return
+        if spec.extensions:
+            self._api.extensions = Extensions(spec, spec.extensions)
+        await self._handle.specialise(spec, self._environment(spec))
+        if spec.extensions and self._extension_pipe is None and self.state in lifecycle.LIVE:
+            self._extension_pipe = LogPipe(self._handle.extension_log_fd, self._log_pipe.sink)
+
+    def _too_many(self, spec: FunctionSpec) -> None:
+        """AWS starts the first ten and fails at the next; here none is started."""
+        self._api.extensions = Extensions(spec, spec.extensions[: extensions.MAX_EXTENSIONS + 1])
+        for extension in self._api.extensions:
+            extension.alive = False
+        extension.error_type = "TooManyExtensions"
+        extension.see(extensions.Event.LAUNCH_FAILED)
+        self._extension_failed(Failure(Status.FAILURE, "Extension.LaunchError", "ErrTooManyExtensions"))
+
+    async def _end_extensions(self, reason: str) -> None:
+        """Where there are any, give them their time; then whatever is left may be killed."""
+        if self._api.extensions is not None and self._ending is None:
+            self._ending = Shutdown(self._handle, self._api, self._clock, runtime_alive=self._runtime_alive, reason=reason)
+            try:
+                await self._ending.run()
+            finally:
+                self._ending = None
+
+    def _spoil(self, reason: str, late: bool = False) -> None:
+        """What runs inside must not go on: it is ended as soon as possible, and does not count from now on."""
+        self._reason = reason
         self._stop_waiting()
         self._exit = None
         self._deadline.clear()
@@ -455,6 +667,7 @@ class Sandbox:
         try:
             while True:
                 if self._spoilt:
+                    await self._end_extensions(self._reason)
                     await handle.reset()
                     self._api.replaced()
                     if handle.connection is not None:
@@ -464,8 +677,7 @@ class Sandbox:
                         self._release()
                 elif self._work is not None and not self._specialised:
                     assert self.spec is not None
-                    self._specialised = self._api.accepting = True
-                    await handle.specialise(self.spec, self._environment(self.spec))
+                    await self._begin(self.spec)
                 else:
                     break
         except SandboxError as error:

@@ -47,6 +47,7 @@ class FunctionSpec:
     tmp_mb: int
     code_path: str  #: directory that becomes /var/task, never changed once it is there
     opt_path: str = ""  #: directory that becomes /opt, never changed once it is there; empty where nothing does
+    extensions: tuple[str, ...] = ()  #: names of the files in /opt/extensions: each is started as an external extension
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     initialization_type: str = "on-demand"
     log_group: str

@@ -157,7 +157,7 @@ class FakeSandbox:
         self._used_bytes = behaviour.idle_bytes
         self.state = FakeState.READY
 
-    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None:
+    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         """Raises SandboxGone when it died or was stopped before: then nothing was begun, and `settled` is never called."""
         if self.state is FakeState.GONE:
             raise SandboxGone
@@ -168,14 +168,19 @@ class FakeSandbox:
         self._host.invoked += 1
         self._work, self._settled = work, settled
         run = self._host.behaviour.run(work)
+        loop = asyncio.get_running_loop()
+        begun = not self._needs_init
         if self._needs_init:
             self._needs_init = False
+            if work.on_begun is not None:
+                loop.call_later(self._host.behaviour.init_s, work.on_begun)
             run = dataclasses.replace(run, run_s=run.run_s + self._host.behaviour.init_s)
         if run.run_s > work.timeout_s:
             reset_s = self._host.behaviour.reset_s
             run = Run(run_s=work.timeout_s, finish_s=reset_s, status=Status.TIMEOUT, error_type="Sandbox.Timedout")
             self._needs_init = True
-        self._timer = asyncio.get_running_loop().call_later(run.run_s, self._answered, run)
+        self._timer = loop.call_later(run.run_s, self._answered, run)
+        return begun
 
     def freeze(self) -> None:
         """Idempotent; harmless on a dead sandbox."""

@@ -64,13 +64,17 @@ class User:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.log = b""
+        self.begun = b""  #: INIT_START, which every log begins with
         self.news: list[str] = []  # "settled", "idle", "gone: reason", in order
         self._idle = asyncio.Event()
         sandbox.on_idle = self._on_idle
         sandbox.on_gone = self._on_gone
 
     def write_log(self, data: bytes) -> None:
-        self.log += data
+        if data.startswith(b"INIT_START"):
+            self.begun += data
+        else:
+            self.log += data
 
     def begin(self, job: Work) -> asyncio.Future[Outcome]:
         """Hand `job` over; the future is its outcome. A second outcome for it is an InvalidStateError."""

@@ -96,9 +96,11 @@ class Invoker:
 class Call(Request):
     """One invocation on its way. `outcome` is done when the function has answered, or raises an ApiError."""
 
-    __slots__ = ("_clock", "_held", "_invocation", "_pool", "log_tail", "outcome")
+    __slots__ = ("_answer", "_clock", "_held", "_invocation", "_pool", "_started", "log_tail", "outcome")
 
     _held: Held
+    _answer: Outcome  # of the one whose answer waits for its log to be whole
+    _started: bool  # START is written
 
     def __init__(
         self,
@@ -120,37 +122,59 @@ class Call(Request):
         invocation, version = self._invocation, self.version
         arn = version.unqualified_arn
         self._held = held
-        held.sandbox.invoke(
-            Work(
-                request_id=invocation.request_id,
-                invoked_arn=arn if invocation.qualifier is None else f"{arn}:{invocation.qualifier}",
-                payload=invocation.payload,
-                content_type=invocation.content_type,
-                trace_id=invocation.trace_id,
-                timeout_s=version.timeout_s,
-                client_context=invocation.client_context,
-                cognito_identity=invocation.cognito_identity,
-                stream=invocation.stream,
-            ),
-            self._settled,
+        work = Work(
+            request_id=invocation.request_id,
+            invoked_arn=arn if invocation.qualifier is None else f"{arn}:{invocation.qualifier}",
+            payload=invocation.payload,
+            content_type=invocation.content_type,
+            trace_id=invocation.trace_id,
+            timeout_s=version.timeout_s,
+            client_context=invocation.client_context,
+            cognito_identity=invocation.cognito_identity,
+            stream=invocation.stream,
         )
+        self._started = held.sandbox.invoke(work, self._settled)
         # Now that it is certain that it runs here. Nothing that it writes is read before this step ends.
         held.log.begin()
-        held.log.platform(report.start(invocation.request_id, version, self._clock.wall()))
+        if self._started:
+            held.log.platform(report.start(invocation.request_id, version, self._clock.wall()))
+        else:
+            work.on_begun = self._start  # AWS's START comes after an Init that runs within the invocation
+
+    def _start(self) -> None:
+        self._started = True
+        self._held.log.platform(report.start(self._invocation.request_id, self.version, self._clock.wall()))
 
     def _settled(self, outcome: Outcome) -> None:
         """All in this step: the sandbox may be given its next invocation, and write its START, as soon as this returns."""
+        if outcome.closed:
+            self._report(outcome)
+        else:
+            outcome.on_closed = self._closed
+            if self._invocation.want_log_tail:
+                self._answer = outcome
+        self._pool.settled(self._held)
+        if not self.outcome.done() and (outcome.closed or not self._invocation.want_log_tail):  # else its caller left, or waits
+            self.outcome.set_result(outcome)
+
+    def _closed(self, outcome: Outcome) -> None:
+        """Extensions are done with what was answered before; who wants the log's tail has waited for it to be whole."""
+        self._report(outcome)
+        if not self.outcome.done():
+            self.outcome.set_result(self._answer)
+
+    def _report(self, outcome: Outcome) -> None:
         tally = self._held.instance.group.tally
         tally.duration_s.add(outcome.duration_s)
         if outcome.status is not _SUCCESS:
             tally.errors.add(outcome.status.value)
         log = self._held.log
-        log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall()))
+        in_init = not self._started
+        if in_init:
+            self._start()
+        log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall(), in_init=in_init))
         if self._invocation.want_log_tail:
             self.log_tail = log.tail()
-        self._pool.settled(self._held)
-        if not self.outcome.done():  # else its caller left
-            self.outcome.set_result(outcome)
 
     def refused(self, why: Why, error: Exception | None) -> None:
         if not self.outcome.done():

@@ -3,6 +3,10 @@ r"""The platform's lines about an invocation in a function's log, as AWS writes 
 Text: ``START RequestId: ID Version: V``, ``END RequestId: ID`` and, with tabs and a tab at its end, ``REPORT RequestId:
 ID\tDuration: …``. JSON (LogFormat JSON): ``platform.start`` and ``platform.report`` instead, as the Telemetry API names them.
 
+One that ended by a time-out, by a failure, or in an Init within it has that at the end of its REPORT: ``Status: timeout``, or
+``Status: error\tError Type: …`` (as in logs that users of AWS have posted since 2025; for an error that a handler raised, they
+have none).
+
 Billed is each begun millisecond, of Init too, as AWS has done for zip functions since August 2025.
 """
 
@@ -15,9 +19,10 @@ from typing import Any
 import orjson
 
 from gateway.records import FunctionVersion
-from sandbox.outcome import Outcome
+from sandbox.outcome import Outcome, Status
 
 MIB = 1 << 20
+_TIMEOUT, _FAILURE = Status.TIMEOUT, Status.FAILURE
 
 
 def start(request_id: str, version: FunctionVersion, now_wall_s: float) -> str:
@@ -26,8 +31,11 @@ def start(request_id: str, version: FunctionVersion, now_wall_s: float) -> str:
     return f"START RequestId: {request_id} Version: {version.version}"
 
 
-def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float) -> str:
-    """The lines after an invocation's own output, the platform's remarks on its end before END; without the last line feed."""
+def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s: float, *, in_init: bool = False) -> str:
+    """The lines after an invocation's own output, the platform's remarks on its end before END; without the last line feed.
+
+    `in_init`: it ended before its function was initialised.
+    """
     duration_ms = outcome.duration_s * 1000
     billed_ms = _billed(duration_ms)
     used_mb = -(-outcome.max_memory_bytes // MIB)
@@ -37,6 +45,8 @@ def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s:
     if version.logging.log_format == "JSON":
         return remarks + _json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s)
     init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
+    if in_init or outcome.status is _TIMEOUT or outcome.status is _FAILURE:
+        init += "Status: timeout" if outcome.status is _TIMEOUT else f"Status: error\tError Type: {outcome.error_type}"
     return (
         f"{remarks}END RequestId: {request_id}\n"
         f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ class SandboxLike(Protocol):
     on_gone: Callable[[Any, str], None]
 
     async def init(self, spec: FunctionSpec, log: Callable[[bytes], None]) -> None: ...
-    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None: ...
+    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool: ...
     def freeze(self) -> None: ...
     def memory_bytes(self) -> int: ...
     async def stop(self) -> None: ...
@@ -102,6 +104,7 @@ def spec_of(version: FunctionVersion, code_path: Callable[[str], str], now_wall_
     Each sandbox has a log stream of its own, named as AWS names them.
     """
     date = datetime.fromtimestamp(now_wall_s, UTC)
+    opt_path = code_path(version.opt_key) if version.opt_key else ""
     return FunctionSpec(
         account_id=version.account_id,
         region=version.region,
@@ -115,9 +118,20 @@ def spec_of(version: FunctionVersion, code_path: Callable[[str], str], now_wall_
         timeout_s=version.timeout_s,
         tmp_mb=version.tmp_mb,
         code_path=code_path(version.code_key),
-        opt_path=code_path(version.opt_key) if version.opt_key else "",
+        opt_path=opt_path,
+        extensions=_extensions(opt_path) if opt_path else (),
         environment=version.environment or {},
         log_group=version.logging.log_group,
         log_stream=f"{date:%Y/%m/%d}/[{version.version}]{secrets.token_hex(16)}",
         log_format=version.logging.log_format,
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _extensions(opt_path: str) -> tuple[str, ...]:
+    """Whatever is no directory in /opt/extensions, executable or not, as on AWS; what layers hold never changes."""
+    try:
+        with os.scandir(os.path.join(opt_path, "extensions")) as entries:
+            return tuple(sorted(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)))
+    except OSError:  # there is none, as in most layers
+        return ()

@@ -1,10 +1,11 @@
-"""PID 1 of a sandbox: makes its world, starts the runtime, reports its end, and can begin again.
+"""PID 1 of a sandbox: makes its world, starts runtime and extensions, reports their ends, and can begin again.
 
 Init is a copy of the zygote and trusted; what it starts is not. It does as root what needs root (mounts, cgroups, users), in this
 order: its namespaces exist already (`zygote.py` cloned into them), but for that of the network, which the spawner made and init
 goes to; it mounts /proc and /tmp and forks the runtime process, which joins the cgroups, loses its rights and waits; that is a
-*stem*. When the function comes, init moves its code to /var/task and lets the runtime go. From then on init has no right left but
-to kill, and to start another runtime as the same user.
+*stem*. When the function comes, init moves its code to /var/task and lets the runtime go; where the function has extensions it
+starts those first, and the runtime goes when the gateway says that they have registered. From then on init has no right left but
+to kill, and to start other processes as the same user.
 
 It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids.
 It ends when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
@@ -22,6 +23,7 @@ import lambent_bootstrap
 
 from . import confine, messages, program, syscalls
 
+EXTENSIONS = "/opt/extensions"
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
 BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
@@ -35,7 +37,7 @@ HIDDEN = ("/proc/acpi", "/proc/scsi")
 
 
 class Sandbox:
-    """What init knows: its descriptors, its user, and the runtime process if there is one."""
+    """What init knows: its descriptors, its user, and the processes that it started and that live."""
 
     waiting = None  # type: program.Program | None  # the program of a runtime that cannot be forked; a zygote has one
 
@@ -46,9 +48,12 @@ class Sandbox:
         self.uid = uid
         self.runtime_pid = 0
         self.go = None  # type: socket.socket | None
+        self.begin = None  # type: dict[str, object] | None  # what the runtime is told when extensions have registered
+        self.extensions = {}  # type: dict[int, tuple[str, int]]  # by pid: name, and where it says why it could not begin
+        self.extension_log = -1
         self.specialised = False
 
-    def start_runtime(self, ahead=True):
+    def fork_runtime(self, ahead=True):
         # type: (bool) -> socket.socket
         """Fork the process that will be the runtime; gives the gateway's end of its Runtime API connection.
 
@@ -72,8 +77,9 @@ class Sandbox:
         self.go = go_here
         return api_here
 
-    def _be_runtime(self, go, api, ahead):
-        # type: (socket.socket, socket.socket, bool) -> None
+    def _enter(self, keep):
+        # type: (list[int]) -> None
+        """What every process does first that will be a function's: join its cgroups, and lose every right and descriptor."""
         signal.set_wakeup_fd(-1)
         os.setsid()  # process groups and sessions reach across pid namespaces: nothing may be shared with other sandboxes
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM):
@@ -81,13 +87,17 @@ class Sandbox:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for fd in self.cgroup_fds:
             os.write(fd, b"0")
-        os.dup2(LOG_FD, 2)
-        os.set_inheritable(LOG_FD, True)  # it is 1 already, and dup2 to itself would change nothing
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
-        os.set_inheritable(api.fileno(), True)
-        syscalls.close_all_but([0, 1, 2, go.fileno(), api.fileno()])
+        syscalls.close_all_but([0, 1, 2, *keep])
         confine.confine(self.uid, self.uid)
+
+    def _be_runtime(self, go, api, ahead):
+        # type: (socket.socket, socket.socket, bool) -> None
+        os.dup2(LOG_FD, 2)
+        os.set_inheritable(LOG_FD, True)  # it is 1 already, and dup2 to itself would change nothing
+        os.set_inheritable(api.fileno(), True)
+        self._enter([go.fileno(), api.fileno()])
         if self.waiting is not None and ahead:
             default_signals()
             program.be_stem(self.waiting, go, api)
@@ -123,19 +133,58 @@ class Sandbox:
                 os._exit(LAUNCH_FAILED)
             command = found[:1]
             api.close()
-        default_signals()
-        try:
-            os.execve(command[0], command, environment)
-        except OSError as error:
-            go.send(f"fork/exec {command[0]}: {os.strerror(error.errno or 0).lower()}".encode())
+        go.send(execute(command, environment))
+
+    def start_extension(self, name, environment):
+        # type: (str, dict[str, str]) -> None
+        """Fork and execute one of the files in /opt/extensions; AWS gives it no arguments."""
+        launch_r, launch_w = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.dup2(self.extension_log, 1)
+                os.dup2(self.extension_log, 2)
+                self._enter([launch_w])
+                os.chdir("/")
+                os.write(launch_w, execute([f"{EXTENSIONS}/{name}"], environment))
+            finally:
+                os._exit(LAUNCH_FAILED)
+        os.close(launch_w)
+        self.extensions[pid] = name, launch_r
+
+    def start_runtime(self):
+        # type: () -> None
+        """Let the runtime go that waits for extensions. Nothing where none does: it may be too late."""
+        message, self.begin = self.begin, None
+        if message is not None and self.go is not None:
+            with contextlib.suppress(OSError):  # it was killed while it waited
+                messages.send(self.go, message)
+
+    def signal(self, number, name):
+        # type: (int, str | None) -> None
+        """To the runtime, or to the extension of that name; SIGKILL to all of its process group."""
+        wanted = [pid for pid, (extension, _) in self.extensions.items() if extension == name]
+        for pid in [self.runtime_pid] if name is None else wanted:
+            if pid:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+                if number == signal.SIGKILL:
+                    with contextlib.suppress(OSError):
+                        os.killpg(pid, number)
 
     def specialise(self, message, fds):
         # type: (dict[str, object], list[int]) -> None
-        """Mount what came (the code, perhaps another /tmp), let the runtime go, and give up every right not needed again."""
+        """Mount what came (the code, perhaps another /tmp), let the runtime or the extensions go, and give up every right not
+        needed again. Behind the mounts' descriptors comes, the first time, the pipe that is the extensions' log."""
         targets = message["mounts"]
         init_uid = message["init_uid"]
+        extensions = message["extensions"]
         assert isinstance(targets, list)
         assert isinstance(init_uid, int)
+        assert isinstance(extensions, list)
+        if len(fds) > len(targets):
+            self.extension_log = fds[-1]
+            os.fchown(self.extension_log, self.uid, self.uid)
         for target, fd in zip(targets, fds):
             if target == "/tmp":
                 syscalls.umount("/tmp")
@@ -143,11 +192,16 @@ class Sandbox:
             os.close(fd)
         if self.waiting is not None and message["python"] == "exec":
             self._replace_stem()
-        assert self.go is not None
-        messages.send(self.go, {key: message[key] for key in ("environment", "python", "interpreter")})
+        self.begin = {key: message[key] for key in ("environment", "python", "interpreter")}
+        if not extensions:
+            self.start_runtime()
         if not self.specialised:
             self.specialised = True
             drop_rights(init_uid)
+        environment = message["extension_environment"]
+        assert isinstance(environment, dict)
+        for name in extensions:
+            self.start_extension(str(name), environment)
 
     def _replace_stem(self):
         # type: () -> None
@@ -157,20 +211,24 @@ class Sandbox:
         """
         os.kill(self.runtime_pid, signal.SIGKILL)
         os.waitpid(self.runtime_pid, 0)
-        self.start_runtime(ahead=False).close()
+        self.fork_runtime(ahead=False).close()
 
     def reset(self):
         # type: () -> None
         """Kill all but init, whatever it is, and be a stem again."""
         kill_all()
         self.runtime_pid = 0
-        connection = self.start_runtime()
+        self.begin = None
+        for _, launch in self.extensions.values():
+            os.close(launch)
+        self.extensions = {}
+        connection = self.fork_runtime()
         messages.send(self.control, {"event": "stem"}, [connection.fileno()])
         connection.close()
 
     def reap(self):
         # type: () -> None
-        """Collect the dead; say so when the runtime is one of them."""
+        """Collect the dead; say so when the runtime or an extension is one of them."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -178,18 +236,25 @@ class Sandbox:
                 return
             if pid == 0:
                 return
-            if pid != self.runtime_pid:
-                continue
-            self.runtime_pid = 0
             event = {"event": "exit"}  # type: dict[str, object]
+            launch = -1
+            if pid in self.extensions:
+                event["extension"], launch = self.extensions.pop(pid)
+            elif pid == self.runtime_pid:
+                self.runtime_pid = 0
+                launch = self.go.fileno() if self.go is not None else -1
+            else:
+                continue
             if os.WIFSIGNALED(status):
                 event["signal"] = os.WTERMSIG(status)
             else:
                 event["code"] = os.WEXITSTATUS(status)
-                if event["code"] == LAUNCH_FAILED and self.go is not None:
-                    self.go.setblocking(False)
+                if event["code"] == LAUNCH_FAILED and launch >= 0:
+                    os.set_blocking(launch, False)
                     with contextlib.suppress(OSError):
-                        event["launch_error"] = self.go.recv(4096).decode(errors="replace") or None
+                        event["launch_error"] = os.read(launch, 4096).decode(errors="replace") or None
+            if "extension" in event:
+                os.close(launch)
             messages.send(self.control, event)
 
     def serve(self):
@@ -215,6 +280,22 @@ class Sandbox:
                     self.specialise(message, fds)
                 elif message["op"] == "reset":
                     self.reset()
+                elif message["op"] == "start_runtime":
+                    self.start_runtime()
+                elif message["op"] == "signal":
+                    number, name = message["number"], message["extension"]
+                    assert isinstance(number, int)
+                    self.signal(number, None if name is None else str(name))
+
+
+def execute(command, environment):
+    # type: (list[str], dict[str, str]) -> bytes
+    """Become that program; why not, in Go's words, where it cannot be."""
+    default_signals()
+    try:
+        os.execve(command[0], command, environment)
+    except OSError as error:
+        return f"fork/exec {command[0]}: {os.strerror(error.errno or 0).lower()}".encode()
 
 
 def default_signals():
@@ -292,7 +373,7 @@ def main(fds, uid):
         os.close(kept[2])
         syscalls.drop_bounding_set()
         sandbox = Sandbox(control, kept[4:], uid)
-        connection = sandbox.start_runtime()
+        connection = sandbox.fork_runtime()
         messages.send(control, {"event": "stem"}, [connection.fileno()])
         connection.close()
         sandbox.serve()

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 from sandbox.driver import ExitStatus, Support
+from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.native import plan
 from sandbox.native.channel import Channel, Message
@@ -60,6 +61,8 @@ class NativeHandle:
     def __init__(self, driver: NativeDriver, name: str, runtime: str, reply: Message, fds: list[int]) -> None:
         self.id = name
         self.on_exit: Callable[[ExitStatus], None] = _ignore
+        self.on_extension_exit: Callable[[str, ExitStatus], None] = _ignore_extension
+        self.extension_log_fd = -1
         self.on_gone: Callable[[str], None] = _ignore
         self._driver = driver
         self._runtime = runtime
@@ -98,8 +101,24 @@ class NativeHandle:
                 "interpreter": self._interpreter,
                 "memory_mb": spec.memory_mb,
                 "tmp_mb": spec.tmp_mb,
-            }
+                "extensions": spec.extensions,
+                "extension_environment": for_extensions(environment) if spec.extensions else {},
+            },
+            self._specialised,
         )
+
+    def _specialised(self, _: Message, fds: list[int]) -> None:
+        for fd in fds:
+            if self._stopped:
+                os.close(fd)
+            else:
+                self.extension_log_fd = fd
+
+    def start_runtime(self) -> None:
+        self._driver.tell({"op": "start_runtime", "id": self.id})
+
+    def signal(self, number: int, extension: str | None = None) -> None:
+        self._driver.tell({"op": "signal", "id": self.id, "number": number, "extension": extension})
 
     async def reset(self) -> None:
         self._check()
@@ -153,6 +172,7 @@ class NativeHandle:
         if self._stopped is None:
             self._alive = False
             self.on_exit = self.on_gone = _ignore
+            self.on_extension_exit = _ignore_extension
             self._stopped = asyncio.get_running_loop().create_task(self._stop(), name=f"stop {self.id}")
         await asyncio.shield(self._stopped)
 
@@ -162,7 +182,7 @@ class NativeHandle:
         for sock in (self.listener, self.lambda_listener, self.connection):
             if sock is not None:
                 sock.close()
-        for fd in (self.log_fd, self._freeze_fd, self._memory_fd, self._peak_fd):
+        for fd in (self.log_fd, self.extension_log_fd, self._freeze_fd, self._memory_fd, self._peak_fd):
             if fd >= 0:
                 os.close(fd)
 
@@ -173,14 +193,16 @@ class NativeHandle:
 
     def exited(self, message: Message) -> None:
         code, number, launch_error = message.get("code"), message.get("signal"), message.get("launch_error")
-        self.on_exit(
-            ExitStatus(
-                code=code if isinstance(code, int) else None,
-                signal=number if isinstance(number, int) else None,
-                oom=message.get("oom") is True,
-                launch_error=launch_error if isinstance(launch_error, str) else None,
-            )
+        status = ExitStatus(
+            code=code if isinstance(code, int) else None,
+            signal=number if isinstance(number, int) else None,
+            oom=message.get("oom") is True,
+            launch_error=launch_error if isinstance(launch_error, str) else None,
         )
+        if "extension" in message:
+            self.on_extension_exit(str(message["extension"]), status)
+        else:
+            self.on_exit(status)
 
     def gone(self, reason: str) -> None:
         if self._alive:
@@ -281,6 +303,11 @@ class NativeDriver:
         self._requests[number] = future, received or _no_descriptors
         self._channel.send({"n": number, **message})
         await future
+
+    def tell(self, message: Message) -> None:
+        """What is not answered; where there is no spawner there is no sandbox to be told anything."""
+        if self._channel is not None and not self._channel.closed:
+            self._channel.send(message)
 
     async def end(self, handle: NativeHandle) -> None:
         """Have the spawner end a sandbox of its own; one whose spawner has gone went with it. Never raises."""
@@ -384,4 +411,8 @@ def _no_descriptors(_: Message, fds: list[int]) -> None:
 
 
 def _ignore(_: object) -> None:
+    """Nobody listens yet, or any more."""
+
+
+def _ignore_extension(_: str, __: ExitStatus) -> None:
     """Nobody listens yet, or any more."""

@@ -17,7 +17,7 @@ from sandbox.native.cgroups import Group
 from sandbox.native.channel import Channel, Message
 
 STEM_S = 10.0
-_SEND_ONLY = ("code", "signal", "launch_error")
+_SEND_ONLY = ("code", "signal", "launch_error", "extension")
 
 
 class Ended(OSError):
@@ -25,7 +25,8 @@ class Ended(OSError):
 
 
 class Jail:
-    """`on_exit(status)` for each runtime that ends, `on_gone(reason)` once when init ended unasked; neither after `stop`.
+    """`on_exit(status)` for each runtime or extension that ends, `on_gone(reason)` once when init ended unasked; neither after
+    `stop`.
 
     It is there before its init is: until `adopt` or `unborn` says what came of that, `stop` waits.
     """
@@ -43,6 +44,7 @@ class Jail:
         self.uid = uid
         self.group = group
         self.specialised = False
+        self.has_extension_log = False
         self._on_exit = on_exit
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -90,6 +92,11 @@ class Jail:
         self.specialised = True
         self._oom_kills = self.group.oom_kills()
         self._channel.send(message, fds)
+
+    def tell(self, message: Message) -> None:
+        """What needs no answer. Nothing where it is not there any more: whoever wants to know is told by `on_gone`."""
+        if not self._channel.closed:
+            self._channel.send(message)
 
     async def reset(self) -> int:
         """Raises what `stem` does. Gives the new runtime's connection."""

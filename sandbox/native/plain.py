@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.driver import ExitStatus, Support
+from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxGone
 from sandbox.guest.program import Program, command
 from sandbox.native import interpreters, nodes, plan, processes, trees
@@ -59,6 +60,9 @@ class PlainHandle:
         self.id = name
         self.on_exit: Callable[[ExitStatus], None] = _ignore
         self.on_gone: Callable[[str], None] = _ignore
+        self.on_extension_exit: Callable[[str, ExitStatus], None] = _ignore_extension
+        self.extension_log_fd = self._extension_log_inside = -1
+        self._extension_pids: dict[str, int] = {}
         self.connection: socket.socket | None = None
         self.listener = socket.socket()
         self.runtime_api = ""
@@ -147,13 +151,31 @@ class PlainHandle:
             "command": self._command(spec),
             "wrapper": wrapper.replace("/var/task", spec.code_path, 1) if wrapper.startswith("/var/task/") else wrapper,
             "limits": {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": spec.tmp_mb << 20},
+            "extensions": {name: str(Path(spec.opt_path) / "extensions" / name) for name in spec.extensions},
         }
+        if spec.extensions:
+            message["extension_environment"] = for_extensions(self._environment(spec, environment))
+            if self.extension_log_fd < 0:
+                self.extension_log_fd, self._extension_log_inside = os.pipe()
+                os.set_blocking(self.extension_log_fd, False)
         self._memory_limit_bytes = spec.memory_mb << 20
         self._peak_bytes = 0
         self._killed_for_memory = False
         connection, self._connection_inside = self._connection_inside, None
         with connection:
-            await self._ask(message, "started", connection)
+            passed = [connection.fileno(), *([self._extension_log_inside] if spec.extensions else [])]
+            await self._ask(message, "started", passed)
+
+    def start_runtime(self) -> None:
+        if self._control is not None and self._stopping is None and not self._gone:
+            with contextlib.suppress(OSError):  # the keeper's end is told otherwise
+                self._control.send(b'{"op": "runtime"}\n')
+
+    def signal(self, number: int, extension: str | None = None) -> None:
+        pid = self._pid if extension is None else self._extension_pids.get(extension, 0)
+        if pid:
+            with contextlib.suppress(OSError):  # the dead stay zombies, so their numbers are nobody else's
+                os.killpg(pid, number) if number == signal.SIGKILL else os.kill(pid, number)
 
     def _command(self, spec: FunctionSpec) -> list[str | None]:
         """Empty where the keeper's copy is the runtime; None stands for the connection's descriptor."""
@@ -196,6 +218,7 @@ class PlainHandle:
     async def reset(self) -> None:
         self._check()
         self._pid = 0
+        self._extension_pids = {}
         self._frozen = False
         self._stop_sampling()
         await self._ask({"op": "kill"}, "killed")
@@ -214,8 +237,9 @@ class PlainHandle:
             self._sample_later()
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(OSError):  # the keeper leaves the dead runtime a zombie, so its number is nobody else's
-            os.killpg(self._pid, number)
+        for pid in filter(None, (self._pid, *self._extension_pids.values())):  # group 0 would be our own
+            with contextlib.suppress(OSError):  # the keeper leaves the dead zombies, so their numbers are nobody else's
+                os.killpg(pid, number)
 
     def memory_bytes(self) -> int:
         if self._process is None or self._gone or self._stopping is not None:
@@ -248,6 +272,7 @@ class PlainHandle:
     async def stop(self) -> None:
         if self._stopping is None:
             self.on_exit = self.on_gone = _ignore
+            self.on_extension_exit = _ignore_extension
             self._stop_sampling()
             self._stopping = self._tasks.start(self._stop(), f"stop {self.id}")
         await asyncio.wait({self._stopping})
@@ -255,6 +280,7 @@ class PlainHandle:
     async def _stop(self) -> None:
         """The keeper kills all, and then ends, when its control socket closes; only then may connections break."""
         self._pid = 0
+        self._extension_pids = {}
         self._lost("it was stopped")
         if self._control is not None:
             self._loop.remove_reader(self._control.fileno())
@@ -264,8 +290,9 @@ class PlainHandle:
         for sock in (self.listener, self.connection, self._connection_inside):
             if sock is not None:
                 sock.close()
-        if self.log_fd >= 0:
-            os.close(self.log_fd)
+        for fd in (self.log_fd, self.extension_log_fd, self._extension_log_inside):
+            if fd >= 0:
+                os.close(fd)
         await self._loop.run_in_executor(None, _remove, self._directory)
         self._driver.forget(self)
 
@@ -275,7 +302,7 @@ class PlainHandle:
         if self._stopping is not None or self._gone:
             raise SandboxGone
 
-    async def _ask(self, message: dict[str, object], answer: str, connection: socket.socket | None = None) -> None:
+    async def _ask(self, message: dict[str, object], answer: str, passed: list[int] | None = None) -> None:
         """Wait for the keeper's `answer` to `message`. Raises SandboxGone."""
         async with self._asking:
             self._check()
@@ -283,10 +310,7 @@ class PlainHandle:
             self._expected, self._answer = answer, self._loop.create_future()
             data = json.dumps(message).encode() + b"\n"
             try:
-                if connection is not None:
-                    sent = socket.send_fds(self._control, [data], [connection.fileno()])
-                else:
-                    sent = self._control.send(data)
+                sent = socket.send_fds(self._control, [data], passed) if passed is not None else self._control.send(data)
             except OSError as error:
                 raise SandboxGone(f"its keeper does not listen: {error}") from error
             assert sent == len(data)  # far less than the socket's buffer, and the last message was answered
@@ -309,26 +333,37 @@ class PlainHandle:
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["event"] == "started":
+            self._extension_pids = message["extensions"]
+        elif message["event"] == "runtime":
             self._pid = int(message["pid"])
             self._sample()
         elif message["event"] == "exit":
-            self._stop_sampling()
-            self.memory_peak_bytes()
-            self._pid = 0
-            self._frozen = False
-            oom = self._killed_for_memory and message.get("signal") == signal.SIGKILL
-            self.on_exit(ExitStatus(message.get("code"), message.get("signal"), oom, message.get("launch_error")))
+            self._exited(message)
         if message["event"] == self._expected and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
+
+    def _exited(self, message: dict[str, Any]) -> None:
+        oom = self._killed_for_memory and message.get("signal") == signal.SIGKILL
+        status = ExitStatus(message.get("code"), message.get("signal"), oom, message.get("launch_error"))
+        if message["extension"] is not None:
+            self._extension_pids.pop(message["extension"], None)
+            self.on_extension_exit(message["extension"], status)
+            return
+        self._stop_sampling()
+        self.memory_peak_bytes()
+        self._pid = 0
+        self._frozen = False
+        self.on_exit(status)
 
     def _keeper_ended(self) -> None:
         """Without its keeper the runtime dies by PDEATHSIG; the rest of its group dies here."""
         assert self._control is not None
         self._loop.remove_reader(self._control.fileno())
         self._stop_sampling()
-        if self._pid:
+        if self._pid or self._extension_pids:
             self._signal(signal.SIGKILL)
             self._pid = 0
+            self._extension_pids = {}
         self._lost("its keeper ended")
 
     def _lost(self, reason: str) -> None:
@@ -430,6 +465,10 @@ class PlainDriver:
 
 
 def _ignore(_: object) -> None:
+    pass
+
+
+def _ignore_extension(_: str, __: ExitStatus) -> None:
     pass
 
 

@@ -3,9 +3,10 @@
 It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
 
     {"n", "op": "create", "id", "runtime"}        → descriptors: connection, two listeners, log, freezer, memory (two, or none)
-    {"n", "op": "specialise", "id", "code", …}    → {}
+    {"n", "op": "specialise", "id", "code", …}    → {}, the first time with extensions a descriptor: their log
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
+    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}: not answered
     and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
 
 Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
@@ -136,11 +137,15 @@ class Spawner:
                 case "create":
                     out = await self._create(name, str(message.get("runtime")), reply)
                 case "specialise":
-                    await self._specialise(self._jail(name), message)
+                    out = await self._specialise(self._jail(name), message)
                 case "reset":
                     out = [await self._jail(name).reset()]
                 case "stop":
                     await self._end(name)
+                case "start_runtime":
+                    self._jail(name).tell({"op": "start_runtime"})
+                case "signal":
+                    self._jail(name).tell(_signal(message))
                 case other:
                     raise Refused(f"no such operation: {other!r}")
         except Refused as error:
@@ -152,6 +157,8 @@ class Spawner:
         except Exception as error:
             log.exception("%s failed", message.get("op"))
             reply["error"] = f"{type(error).__name__}: {error}"
+        if reply["n"] is None:
+            return
         if gateway is not None and gateway is self._gateway and not gateway.closed:
             gateway.send(reply, out)
             return
@@ -244,11 +251,16 @@ class Spawner:
             jail.unborn()
             raise
 
-    async def _specialise(self, jail: Jail, message: Message) -> None:
+    async def _specialise(self, jail: Jail, message: Message) -> list[int]:
+        """What the gateway gets for it: the extensions' log, if they begin for the first time."""
         environment, python = message.get("environment"), message.get("python")
+        extensions, extension_environment = message.get("extensions"), message.get("extension_environment")
         memory_mb, tmp_mb = message.get("memory_mb"), message.get("tmp_mb")
-        if not isinstance(environment, dict) or not all(isinstance(v, str) and "\0" not in v for v in environment.values()):
-            raise Refused("the environment is not one of strings")
+        for variables in (environment, extension_environment):
+            if not isinstance(variables, dict) or not all(isinstance(v, str) and "\0" not in v for v in variables.values()):
+                raise Refused("the environment is not one of strings")
+        if not isinstance(extensions, list) or not all(map(_is_file_name, extensions)):
+            raise Refused(f"extensions: {extensions!r}")
         if python not in ("fork", "exec", "none"):
             raise Refused(f"python: {python!r}")
         if not isinstance(memory_mb, int) or not 32 <= memory_mb <= 32768:
@@ -272,17 +284,32 @@ class Spawner:
                     os.close(fd)
                 raise
             jail.group.limit_memory(memory_mb << 20)
-        jail.specialise(
-            {
-                "op": "specialise",
-                "mounts": mounts,
-                "environment": environment,
-                "python": python,
-                "interpreter": str(message.get("interpreter")),
-                "init_uid": self._config.uid_base,
-            },
-            fds,
-        )
+        out: list[int] = []
+        if extensions and not jail.has_extension_log:
+            jail.has_extension_log = True
+            log_r, log_w = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(log_r, False)
+            out.append(log_r)
+            fds.append(log_w)
+        try:
+            jail.specialise(
+                {
+                    "op": "specialise",
+                    "mounts": mounts,
+                    "environment": environment,
+                    "python": python,
+                    "interpreter": str(message.get("interpreter")),
+                    "init_uid": self._config.uid_base,
+                    "extensions": extensions,
+                    "extension_environment": extension_environment,
+                },
+                fds,
+            )
+        except Ended:
+            for fd in out:
+                os.close(fd)
+            raise
+        return out
 
     def _code_tree(self, path: str) -> int:
         """A read-only mount of one directory of the code store, wherever the gateway would like it to point."""
@@ -323,6 +350,17 @@ class Spawner:
         await self._tasks.join()
         await self._spare_volumes.close()
         await self._spare_networks.close()
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & set(value)
+
+
+def _signal(message: Message) -> Message:
+    number, extension = message.get("number"), message.get("extension")
+    if number not in (signal.SIGTERM, signal.SIGKILL) or not (extension is None or _is_file_name(extension)):
+        raise Refused(f"signal {number!r} to {extension!r}")
+    return {"op": "signal", "number": number, "extension": extension}
 
 
 def _checked_id(value: object) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from sandbox import failures
-from sandbox.runtime_api import wire
+from sandbox.runtime_api import extensions, wire
 from sandbox.runtime_api.session import Event, Refused, State
 from sandbox.runtime_api.upload import Upload
 from sandbox.runtime_api.wire import Route
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sandbox.runtime_api.server import RuntimeApi
 
 _RUNNING, _RESPONSE = State.RUNNING, Event.RESPONSE  # see session
+_OF_EXTENSIONS: Final = frozenset({Route.REGISTER, Route.EXTENSION_NEXT, Route.EXTENSION_INIT_ERROR, Route.EXTENSION_EXIT_ERROR})
 
 MAX_BODILESS_BYTES: Final = 17 << 16  #: of one request: AWS's client sends an error's cause as a header of up to 1 MiB
 MAX_BODILESS_WORK: Final = 256 << 20  #: bytes that the parser may copy for them: it appends each piece to what it has
@@ -295,6 +296,8 @@ class Connection(asyncio.Protocol):
             except Refused as refused:
                 self._waiting = False
                 self._put(refused.answer)
+        elif route in _OF_EXTENSIONS:
+            self._extension_calls(api, route, headers, bytes(body))
         elif api.taking_answer if route is not Route.INIT_ERROR else api.session.state is State.INIT_ERROR:
             self._put(wire.ACCEPTED)
             self._answered(api, route, headers, bytes(body))
@@ -318,6 +321,21 @@ class Connection(asyncio.Protocol):
         else:
             api.answered(body, content_type, error_type)
 
+    def _extension_calls(self, api: RuntimeApi, route: Route | None, headers: dict[bytes, bytes], body: bytes) -> None:
+        try:
+            if route is Route.EXTENSION_NEXT:
+                self._waiting = True
+                api.extension_next(self, headers)
+            elif route is Route.REGISTER:
+                self._put(api.register(self, headers, body))
+            elif route is Route.EXTENSION_INIT_ERROR:
+                self._put(api.extension_error(self, headers, extensions.Event.INIT_FAILED))
+            else:
+                self._put(api.extension_error(self, headers, extensions.Event.EXIT_ANNOUNCED))
+        except Refused as refused:
+            self._waiting = False
+            self._put(refused.answer)
+
     def _too_large(self, api: RuntimeApi) -> None:
         """More body than is allowed: that is the outcome. The rest is read and dropped, so that the client hears of it."""
         limit_bytes = self._limit_bytes(api)
@@ -330,7 +348,7 @@ class Connection(asyncio.Protocol):
             return
         if self._route is Route.INIT_ERROR:
             api.owner.on_init_error(failures.too_large(limit_bytes), "application/json", failures.TOO_LARGE_TYPE)
-        else:
+        elif self._route is Route.RESPONSE or self._route is Route.ERROR:
             api.answered(failures.too_large(limit_bytes), "application/json", failures.TOO_LARGE_TYPE)
 
     def _limit_bytes(self, api: RuntimeApi) -> int:

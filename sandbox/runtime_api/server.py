@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from sandbox.outcome import Stream
+from sandbox.runtime_api import extensions as extensions_api
+from sandbox.runtime_api import wire
 from sandbox.runtime_api.connection import Connection
+from sandbox.runtime_api.extensions import Extension, Extensions
 from sandbox.runtime_api.session import Event, Session, State
+from sandbox.spec import FunctionSpec
 
-_RUNNING, _READY, _RESPONSE, _ERROR = State.RUNNING, State.READY, State.RESPONSE, State.ERROR  # see session
+_STARTED, _RUNNING, _READY = State.STARTED, State.RUNNING, State.READY  # see session
+_RESPONSE, _ERROR = State.RESPONSE, State.ERROR
 
 MAX_CONNECTIONS: Final = 32  #: of one sandbox: a runtime, ten extensions, and room
 
@@ -36,17 +42,40 @@ class Owner(Protocol):
     def on_disconnected(self) -> None:
         """The last connection is closed: nothing that the runtime had sent is still to come."""
 
+    def on_extension(self, extension: Extension) -> None:
+        """An extension has registered, asked for an event, or said that it fails; its state says which."""
+
 
 class RuntimeApi:
-    """All connections of one sandbox, and the event that waits for its runtime."""
+    """All connections of one sandbox, and the events that wait for its runtime and its extensions.
 
-    __slots__ = ("_connections", "_event", "_holder", "_servers", "accepting", "owner", "session", "stream")
+    `extensions` is None as long as there are none, which is how an ordinary function pays for them with a look at it.
+    """
+
+    __slots__ = (
+        "_asking",
+        "_connections",
+        "_event",
+        "_holder",
+        "_of_extensions",
+        "_servers",
+        "accepting",
+        "extensions",
+        "function",
+        "owner",
+        "session",
+        "stream",
+    )
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.session = Session()
         self.accepting = False  #: whether new connections are welcome: not while no runtime runs that we know of
+        self.function: FunctionSpec | None = None  #: what extensions are told about; without it nobody can register
+        self.extensions: Extensions | None = None
         self._connections: set[Connection] = set()
+        self._of_extensions: set[Connection] = set()  # those that are no runtime's
+        self._asking: dict[str, Connection] = {}  # by extension: the connection whose `next` is unanswered
         self._holder: Connection | None = None  # the connection whose `next` is unanswered
         self._event = b""  # the answer to `next` that the runtime works on, for when it asks again
         self._servers: list[asyncio.Server] = []
@@ -84,8 +113,9 @@ class RuntimeApi:
         """The runtime will be killed and replaced: nothing that it still says counts, and nobody new is listened to.
 
         Its connections stay until `replaced`: a runtime that sees them break would write its last words into the function's log.
+        Extensions are listened to until then, since they are told of the end.
         """
-        self.accepting = False
+        self.accepting = self.extensions is not None
         self._holder = None
         self._event = b""
         if self.stream is not None:
@@ -95,14 +125,18 @@ class RuntimeApi:
         self.session.dismissed(late)
 
     def replaced(self) -> None:
-        """The old runtime is dead."""
+        """The old runtime is dead, and its extensions are."""
         self._cut_all()
         self.session.restarted()
 
     def _cut_all(self) -> None:
-        for connection in self._connections:
+        self.accepting = False
+        for connection in self._connections | self._of_extensions:
             connection.cut()
         self._connections.clear()
+        self._of_extensions.clear()
+        self._asking.clear()
+        self.extensions = None
 
     def close(self) -> None:
         """For good; idempotent."""
@@ -113,7 +147,7 @@ class RuntimeApi:
         self._servers.clear()
 
     def admit(self, connection: Connection, known: bool) -> bool:
-        if not known and (not self.accepting or len(self._connections) >= MAX_CONNECTIONS):
+        if not known and (not self.accepting or len(self._connections) + len(self._of_extensions) >= MAX_CONNECTIONS):
             return False
         self._connections.add(connection)
         return True
@@ -122,13 +156,19 @@ class RuntimeApi:
         self._connections.discard(connection)
         if self._holder is connection:
             self._holder = None
-        if not self._connections:
+        if connection in self._of_extensions:
+            self._of_extensions.discard(connection)
+            self._asking = {name: asking for name, asking in self._asking.items() if asking is not connection}
+        elif not self._connections:
             self.owner.on_disconnected()
 
     def next(self, connection: Connection) -> None:
         """`connection` asks for an event. Raises Refused."""
         if self.taking_answer:
             self._look_for_ends(connection)
+        if self.extensions is not None and self.session.state is _STARTED:
+            self.extensions.open = False
+            self.session.holding = not self.extensions.all_ready
         before = self.session.next()
         state = self.session.state
         if state is _RUNNING:
@@ -169,6 +209,78 @@ class RuntimeApi:
         self.stream = None
         self.session.answer_ends()
         self.owner.on_answer(payload, content_type, error_type)
+
+    # Extensions.
+
+    def release(self) -> None:
+        """The extensions are ready too: the runtime gets the event that waited for that, if there is one."""
+        if self.session.released() and self._holder is not None:
+            holder, self._holder = self._holder, None
+            holder.send_event(self._event)
+
+    def register(self, connection: Connection, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+        """An extension registers; the answer. Raises Refused."""
+        self._is_an_extensions(connection)
+        found = self.extensions
+        if found is None:
+            if self.function is None or self.session.state is not _STARTED:
+                raise extensions_api.closed()
+            found = Extensions(self.function)
+        extension, answer = found.register(headers, body)
+        self.extensions = found
+        self.owner.on_extension(extension)
+        return answer
+
+    def extension_next(self, connection: Connection, headers: Mapping[bytes, bytes]) -> None:
+        """An extension asks for an event. Raises Refused."""
+        self._is_an_extensions(connection)
+        identifier = extensions_api.identifier_of(headers)
+        extension = self.extensions.find(identifier) if self.extensions is not None else None
+        if extension is None:
+            raise extensions_api.unknown(f"extension {identifier}")
+        if extension.name in self._asking:
+            raise extensions_api.not_now(extension, extensions_api.Event.ASKED)
+        if not extension.pending:
+            extension.see(extensions_api.Event.ASKED)
+        self._asking[extension.name] = connection
+        if extension.pending:
+            self._hand_over(extension)
+        else:
+            self.owner.on_extension(extension)
+
+    def extension_error(self, connection: Connection, headers: Mapping[bytes, bytes], what: extensions_api.Event) -> bytes:
+        """An extension says that its Init failed, or that it is about to end; the answer. Raises Refused."""
+        self._is_an_extensions(connection)
+        identifier = extensions_api.identifier_of(headers)
+        error_type = extensions_api.error_type_of(headers)
+        extension = self.extensions.find(identifier) if self.extensions is not None else None
+        if extension is None:
+            raise extensions_api.unknown("Lambda-Extension-Identifier")
+        extension.see(what)
+        if extension.error_type is None:  # the first counts
+            extension.error_type = error_type
+            self.owner.on_extension(extension)
+        return wire.ACCEPTED
+
+    def tell(self, kind: str, event: Mapping[str, Any]) -> None:
+        """Give every extension that is subscribed to `kind` an event."""
+        assert self.extensions is not None
+        for extension in self.extensions.of(kind):
+            extension.give(extensions_api.event_answer(event))
+            self._hand_over(extension)
+
+    def _hand_over(self, extension: Extension) -> None:
+        """Now if it asks, else when it does."""
+        asking = self._asking.pop(extension.name, None)
+        if asking is not None:
+            event, extension.pending = extension.pending, b""
+            asking.send_event(event)
+
+    def _is_an_extensions(self, connection: Connection) -> None:
+        """So that a runtime which has ended is not waited for because its extensions go on."""
+        if connection in self._connections and connection is not self._holder:
+            self._connections.discard(connection)
+            self._of_extensions.add(connection)
 
 
 def _own(sock: socket.socket) -> socket.socket:

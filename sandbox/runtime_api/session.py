@@ -103,10 +103,11 @@ class Refused(Exception):
 class Session:
     """The Runtime API's view of one environment: its state, the id it works on, and the ids that it was too late for."""
 
-    __slots__ = ("_late", "request_id", "state")
+    __slots__ = ("_late", "holding", "request_id", "state")
 
     def __init__(self) -> None:
         self.state = State.STARTED
+        self.holding = False  #: extensions still initialise: an event that waits for Init goes on waiting
         self.request_id = b""  #: empty between invocations
         self._late: collections.deque[bytes] = collections.deque(maxlen=REMEMBERED_LATE_IDS)
 
@@ -119,9 +120,17 @@ class Session:
         self._move(_NEXT)
         if before is _STATE_SENT or before in _BROKEN:
             self.request_id = b""
-        elif before is _STATE_STARTED and self.request_id:
+        elif before is _STATE_STARTED and self.request_id and not self.holding:
             self._move(_INVOKED)  # the event was waiting for this init to end
         return before
+
+    def released(self) -> bool:
+        """Init is over for the extensions too. Whether the runtime is to be given an event now that waited for it."""
+        self.holding = False
+        if self.request_id and self.state is State.READY:
+            self._move(_INVOKED)
+            return True
+        return False
 
     def invoked(self, request_id: bytes) -> None:
         """There is an event; the runtime gets it now (RUNNING) or when it first asks (STARTED)."""
@@ -151,6 +160,7 @@ class Session:
         if late:
             self._late.append(self.request_id)
         self.request_id = b""
+        self.holding = False
         self._move(Event.DISMISSED)
 
     def restarted(self) -> None:

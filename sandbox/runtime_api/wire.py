@@ -19,6 +19,7 @@ from sandbox.outcome import Work
 
 MAX_PAYLOAD_BYTES: Final = 6 * 1024 * 1024 + 100  #: of an answer; the 100 bytes are AWS's own margin
 BASE: Final = b"/2018-06-01"
+EXTENSIONS_BASE: Final = b"/2020-01-01/extension"
 NEXT_URL: Final = BASE + b"/runtime/invocation/next"
 INVOCATION_PREFIX: Final = BASE + b"/runtime/invocation/"
 RESPONSE_SUFFIX: Final = b"/response"
@@ -29,7 +30,14 @@ EXPECT: Final = b"expect"
 ERROR_TYPE: Final = b"lambda-runtime-function-error-type"  # header of an error, trailer of a streamed response
 ERROR_BODY: Final = b"lambda-runtime-function-error-body"  # trailer
 RESPONSE_MODE: Final = b"lambda-runtime-function-response-mode"
-WANTED_HEADERS: Final = frozenset({CONTENT_TYPE, CONTENT_LENGTH, EXPECT, ERROR_TYPE, ERROR_BODY, RESPONSE_MODE})
+EXTENSION_NAME: Final = b"lambda-extension-name"
+EXTENSION_IDENTIFIER: Final = b"lambda-extension-identifier"
+EXTENSION_FEATURE: Final = b"lambda-extension-accept-feature"
+EXTENSION_ERROR_TYPE: Final = b"lambda-extension-function-error-type"
+WANTED_HEADERS: Final = frozenset(
+    {CONTENT_TYPE, CONTENT_LENGTH, EXPECT, ERROR_TYPE, ERROR_BODY, RESPONSE_MODE}
+    | {EXTENSION_NAME, EXTENSION_IDENTIFIER, EXTENSION_FEATURE, EXTENSION_ERROR_TYPE}
+)
 ERROR_CAUSE_TYPE: Final = "application/vnd.aws.lambda.error.cause+json"
 
 _REASONS: Final = {
@@ -52,6 +60,10 @@ class Route(enum.StrEnum):
     RESPONSE = "response"
     ERROR = "error"
     INIT_ERROR = "init error"
+    REGISTER = "extension register"
+    EXTENSION_NEXT = "extension next"
+    EXTENSION_INIT_ERROR = "extension init error"
+    EXTENSION_EXIT_ERROR = "extension exit error"
     FIXED = "fixed"  #: the answer does not depend on anything
 
 
@@ -86,8 +98,6 @@ TOO_LATE: Final = error_answer(410, "InvokeTimeout", "Invoke timeout")
 BAD_REQUEST: Final = answer(400, b"400 Bad Request", "text/plain; charset=utf-8")
 HEADERS_TOO_LARGE: Final = answer(431, b"431 Request Header Fields Too Large", "text/plain; charset=utf-8")
 NOT_FOUND: Final = answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
-#: As AWS answers where extensions are off, so that a probing library sees "not here" and not an error.
-EXTENSIONS_OFF: Final = answer(404)
 LOGS_OFF: Final = error_answer(202, "Logs.NotSupported", "Logs API is not supported")
 TELEMETRY_OFF: Final = error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
 
@@ -98,10 +108,13 @@ _PATHS: Final[dict[bytes, tuple[bytes, Route, bytes]]] = {
     BASE + b"/runtime/restore/next": (b"GET", Route.FIXED, RESTORED),
     BASE + b"/runtime/restore/error": (b"POST", Route.INIT_ERROR, b""),  # a failed restore is a failed init
     BASE + b"/ping": (b"GET", Route.FIXED, PONG),
+    EXTENSIONS_BASE + b"/register": (b"POST", Route.REGISTER, b""),
+    EXTENSIONS_BASE + b"/event/next": (b"GET", Route.EXTENSION_NEXT, b""),
+    EXTENSIONS_BASE + b"/init/error": (b"POST", Route.EXTENSION_INIT_ERROR, b""),
+    EXTENSIONS_BASE + b"/exit/error": (b"POST", Route.EXTENSION_EXIT_ERROR, b""),
     b"/2020-08-15/logs": (b"PUT", Route.FIXED, LOGS_OFF),
     b"/2022-07-01/telemetry": (b"PUT", Route.FIXED, TELEMETRY_OFF),
 }
-_EXTENSIONS: Final = b"/2020-01-01/extension/"
 
 
 #: Six digits of the length: of a body that is surely small enough.
@@ -125,7 +138,7 @@ def route(method: bytes, url: bytes) -> tuple[Route, bytes]:
                 if method != b"POST":
                     return Route.FIXED, method_not_allowed("POST")
                 return (Route.RESPONSE if what == b"response" else Route.ERROR), request_id
-        return Route.FIXED, EXTENSIONS_OFF if url.startswith(_EXTENSIONS) else NOT_FOUND
+        return Route.FIXED, NOT_FOUND
     if method != known[0]:
         return Route.FIXED, method_not_allowed(known[0].decode())
     return known[1], known[2]

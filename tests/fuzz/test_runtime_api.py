@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.runtime_api import wire
+from sandbox.runtime_api.extensions import Extension
 from sandbox.runtime_api.server import RuntimeApi
 from sandbox.runtime_api.session import State
 from tests.sandboxes import work
@@ -42,6 +43,11 @@ REQUESTS = st.sampled_from(
         RESPONSE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n",
         b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
         b"GET /2018-06-01/ping HTTP/1.1\r\nConnection: close\r\n\r\n",
+        (
+            b"POST /2020-01-01/extension/register HTTP/1.1\r\nLambda-Extension-Name: a\r\nContent-Length: 21\r\n\r\n"
+            b'{"events":["INVOKE"]}'
+        ),
+        b"GET /2020-01-01/extension/event/next HTTP/1.1\r\nLambda-Extension-Identifier: x\r\n\r\n",
         b"PUT /2022-07-01/telemetry HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
         b"GET /" + b"a" * 300 + b" HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
         b"\r\n\r\n",
@@ -91,6 +97,10 @@ class Owner:
 
     def on_disconnected(self) -> None:
         assert not self.api.connected
+
+    def on_extension(self, extension: Extension) -> None:
+        assert self.api.extensions is not None
+        assert self.api.extensions[extension.name] is extension
 
 
 async def feed(data: bytes, step: int, end: bool, streamed: bool) -> tuple[bytes, Owner]:

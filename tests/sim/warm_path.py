@@ -44,8 +44,9 @@ class Echo:
 
     async def init(self, spec: FunctionSpec, log: Callable[[bytes], None]) -> None: ...
 
-    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> None:
+    def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         self._loop.call_soon(self._answer, work, settled)
+        return True
 
     def _answer(self, work: Work, settled: Callable[[Outcome], None]) -> None:
         settled(Outcome(status=Status.SUCCESS, payload=work.payload, duration_s=0.001, max_memory_bytes=30 * MIB))

@@ -56,11 +56,15 @@ def test_too_large_is_as_recorded() -> None:
     )
 
 
-def test_init_report_lines() -> None:
-    assert (
-        failures.init_report(1.23604, "init", "timeout")
-        == b"INIT_REPORT Init Duration: 1236.04 ms\tPhase: init\tStatus: timeout\n"
-    )
-    assert failures.init_report(0.1, "invoke", "error", "Runtime.ExitError").endswith(
-        b"\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError\n"
-    )
+def test_extensions_that_end() -> None:
+    """The first three were seen in logs of AWS's."""
+    for status, announced, expected in (
+        (ExitStatus(code=0), None, ("Extension.Crash", "exit code 0")),
+        (ExitStatus(code=255), None, ("Extension.Crash", "exit status 255")),
+        (ExitStatus(code=0), "Extension.InitError", ("Extension.InitError", "exit code 0")),
+        (ExitStatus(signal=9), None, ("Extension.Crash", "signal: killed")),
+        (ExitStatus(code=1), "Extension.ExitError", ("Extension.ExitError", "exit status 1")),
+        (ExitStatus(code=253, launch_error="no"), None, ("Extension.LaunchError", "no")),
+    ):
+        failure = failures.extension_exited(status, announced)
+        assert (failure.error_type, failure.message) == expected

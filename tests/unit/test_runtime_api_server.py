@@ -19,6 +19,7 @@ import pytest
 import uvloop
 
 from sandbox.runtime_api import server, wire
+from sandbox.runtime_api.extensions import Extension
 from sandbox.runtime_api.server import RuntimeApi
 from sandbox.runtime_api.session import State
 from tests.sandboxes import work
@@ -65,6 +66,9 @@ class Recorder:
 
     def on_disconnected(self) -> None:
         self.news.append("disconnected")
+
+    def on_extension(self, extension: Extension) -> None:
+        self.news.append((extension.name, extension.state))
 
     def answers(self) -> list[bytes]:
         return [item[1] for item in self.news if item[0] == "answer"]
@@ -663,7 +667,7 @@ async def test_restore_and_things_that_are_off() -> None:
         client = await connect()
         for request, status in (
             (b"GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n\r\n", 200),
-            (b"POST /2020-01-01/extension/register HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 404),
+            (b"POST /2020-01-01/extension/register HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 403),
             (b"PUT /2022-07-01/telemetry HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 202),
             (b"GET /nothing HTTP/1.1\r\n\r\n", 404),
             (b"DELETE /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n", 405),

@@ -76,6 +76,8 @@ class ProcessHandle:
         os.set_blocking(self._log_inside, True)
         self.on_exit: Callable[[ExitStatus], None] = lambda status: None
         self.on_gone: Callable[[str], None] = lambda reason: None
+        self.on_extension_exit: Callable[[str, ExitStatus], None] = lambda name, status: None
+        self.extension_log_fd = -1
         self._code = code
         self._extra = extra
         self._process: asyncio.subprocess.Process | None = None
@@ -109,6 +111,8 @@ class ProcessHandle:
         os.close(self.log_fd)
         os.close(self._log_inside)
 
+    def start_runtime(self) -> None: ...
+    def signal(self, number: int, extension: str | None = None) -> None: ...
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)

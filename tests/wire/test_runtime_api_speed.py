@@ -78,6 +78,8 @@ class Handle:
     lambda_listener: socket.socket | None = None
     lambda_api = ""
     on_exit: Callable[[ExitStatus], None]
+    on_extension_exit: Callable[[str, ExitStatus], None]
+    extension_log_fd = -1
     on_gone: Callable[[str], None]
 
     def __init__(self) -> None:
@@ -101,6 +103,8 @@ class Handle:
         os.close(self.log_fd)
         os.close(self._log_inside)
 
+    def start_runtime(self) -> None: ...
+    def signal(self, number: int, extension: str | None = None) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def memory_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Where there is no isolation: starts a function's runtime, says how it ended, and kills what it left behind.
+"""Where there is no isolation: starts a function's runtime and extensions, says how they ended, and kills what they left behind.
 
 One keeper a sandbox, run by the driver of plain processes as ``lambent_keeper.py CONTROL [prepare]``, under the interpreter that
 the function will have; standard output and error are the function's log. It has imported the runtime already, so a start is a
@@ -6,13 +6,15 @@ fork. As a subreaper (Linux) it becomes the parent of whatever loses its own, so
 as long as the keeper itself lives; it ends, and kills, when the driver's end of the control socket closes.
 
 Control messages are lines of JSON on a stream socket, one request at a time: ``start`` (with the runtime's Runtime API
-connection as a descriptor) is answered by ``started``, ``kill`` by ``killed``; ``exit`` comes by itself.
+connection as a descriptor, and the extensions' log if there are any) is answered by ``started``, ``kill`` by ``killed``;
+``exit`` comes by itself. Where there are extensions ``start`` starts those, and ``runtime`` the runtime.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -23,6 +25,10 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lambent_bootstrap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -41,16 +47,16 @@ def prctl(option: int, argument: int) -> None:
 
 
 class Keeper:
-    """`runtime` is the process that was started last; it stays a zombie until the next kill, so that nobody gets its number.
+    """`started` are the runtime and extensions; they stay zombies until the next kill, so that nobody gets their numbers.
 
-    The driver stops and continues it by that number, and may not know yet that it has ended.
+    The driver stops and continues them by those numbers, and may not know yet that they have ended.
     """
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
-        self.runtime = 0
-        self.reported = True
-        self.launch = -1  # where the runtime's process writes why it could not begin
+        self.started = {}  # type: dict[int, tuple[str | None, int]]  # name, and where it writes why it could not begin
+        self.running = set()  # type: set[int]  # those whose ends were not reported
+        self.waiting = None  # type: tuple[dict[str, object], int] | None  # what the runtime will be started with
         self._data = b""
         self._fds = []  # type: list[int]
 
@@ -76,6 +82,8 @@ class Keeper:
                     return
                 if message["op"] == "start":
                     self.start(message, self._fds.pop(0))
+                elif message["op"] == "runtime":
+                    self.start_runtime()
                 elif message["op"] == "kill":
                     self.kill_all()
                     self.send({"event": "killed"})
@@ -98,6 +106,29 @@ class Keeper:
         return message
 
     def start(self, message: dict[str, object], connection: int) -> None:
+        self.waiting = message, connection
+        extensions = message["extensions"]
+        assert isinstance(extensions, dict)
+        pids = {}  # type: dict[str, int]
+        if extensions:
+            log = self._fds.pop(0)
+            for name, path in extensions.items():
+                pids[name] = self.fork(name, (log,), functools.partial(run_extension, message, path, log))
+            os.close(log)
+        else:
+            self.start_runtime()
+        self.send({"event": "started", "extensions": pids})
+        self.reap()
+
+    def start_runtime(self) -> None:
+        if self.waiting is not None:
+            (message, connection), self.waiting = self.waiting, None
+            pid = self.fork(None, (connection,), lambda launch: run(message, connection, launch))
+            os.close(connection)
+            self.send({"event": "runtime", "pid": pid})
+
+    def fork(self, name: str | None, keep: tuple[int, ...], work: Callable[[int], None]) -> int:
+        """A process that does `work`, given where to write why it cannot."""
         launch_r, launch_w = os.pipe()
         keeper = os.getpid()
         pid = os.fork()
@@ -110,46 +141,42 @@ class Keeper:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                close_all_but((0, 1, 2, connection, launch_w))
-                run(message, connection, launch_w)
+                close_all_but((0, 1, 2, launch_w, *keep))
+                work(launch_w)
             finally:
                 os._exit(LAUNCH_FAILED)
-        os.close(connection)
         os.close(launch_w)
-        self.close_launch()
-        self.runtime, self.reported, self.launch = pid, False, launch_r
-        self.send({"event": "started", "pid": pid})
-        self.reap()
-
-    def close_launch(self) -> None:
-        if self.launch >= 0:
-            os.close(self.launch)
-            self.launch = -1
+        self.started[pid] = name, launch_r
+        self.running.add(pid)
+        return pid
 
     def reap(self) -> None:
-        """Collect orphans; report the runtime's end once, and leave it as it is."""
+        """Collect orphans; report the end of what was started once, and leave it as it is."""
         for pid in children(os.getpid()):
-            if pid != self.runtime:
+            if pid not in self.started:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-        if self.reported:
-            return
-        ended = os.waitid(os.P_PID, self.runtime, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
-            return
-        self.reported = True
-        event = {"event": "exit"}  # type: dict[str, object]
-        event["code" if ended.si_code == os.CLD_EXITED else "signal"] = ended.si_status
-        if ended.si_code == os.CLD_EXITED and ended.si_status == LAUNCH_FAILED:
-            event["launch_error"] = os.read(self.launch, 4096).decode(errors="replace") or None
-        self.send(event)
+        for pid in sorted(self.running):
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                continue
+            self.running.discard(pid)
+            name, launch = self.started[pid]
+            event = {"event": "exit", "extension": name}  # type: dict[str, object]
+            event["code" if ended.si_code == os.CLD_EXITED else "signal"] = ended.si_status
+            if ended.si_code == os.CLD_EXITED and ended.si_status == LAUNCH_FAILED:
+                event["launch_error"] = os.read(launch, 4096).decode(errors="replace") or None
+            self.send(event)
 
     def kill_all(self) -> None:
         """SIGKILL to everything below this process, and wait until nothing is left.
 
         First all are stopped, so that none is born while the others die.
         """
-        self.reported = True
+        self.running.clear()
+        if self.waiting is not None:
+            os.close(self.waiting[1])
+            self.waiting = None
         stopped = set()  # type: set[int]
         while True:
             found = {pid for pid in descendants(os.getpid()) if pid not in stopped}
@@ -158,9 +185,9 @@ class Keeper:
             for pid in found:
                 signal_to(pid, signal.SIGSTOP)
             stopped |= found
-        if self.runtime:
+        for pid in self.started:
             with contextlib.suppress(OSError):  # where descendants cannot be listed, this is all that there is
-                os.killpg(self.runtime, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
         while True:
             for pid in descendants(os.getpid()):
                 signal_to(pid, signal.SIGKILL)
@@ -168,8 +195,9 @@ class Keeper:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 break
-        self.runtime = 0
-        self.close_launch()
+        for _, launch in self.started.values():
+            os.close(launch)
+        self.started = {}
 
 
 def close_all_but(keep: tuple[int, ...]) -> None:
@@ -207,12 +235,7 @@ def run(message: dict[str, object], connection: int, launch: int) -> None:
     assert isinstance(environment, dict)
     assert isinstance(command, list)
     assert isinstance(limits, dict)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)  # else sudo would make processes that the keeper cannot kill
-    for name, value in limits.items():
-        limit = getattr(resource, name)
-        _, hard = resource.getrlimit(limit)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+    limit_and_bind(limits)
     os.chdir(str(message["directory"]))
     if not command:
         os.close(launch)
@@ -229,12 +252,38 @@ def run(message: dict[str, object], connection: int, launch: int) -> None:
     elif not os.path.exists(command[0]):
         os.write(launch, NO_BOOTSTRAP.encode())
         return
+    execute(command, environment, "/var/task/bootstrap", launch)
+
+
+def run_extension(message: dict[str, object], path: str, log: int, launch: int) -> None:
+    """Be an external extension; returns only where it cannot be."""
+    environment, limits = message["extension_environment"], message["limits"]
+    assert isinstance(environment, dict)
+    assert isinstance(limits, dict)
+    limit_and_bind(limits)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir("/")
+    execute([path], environment, f"/opt/extensions/{os.path.basename(path)}", launch)
+
+
+def limit_and_bind(limits: dict[str, int]) -> None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)  # else sudo would make processes that the keeper cannot kill
+    for name, value in limits.items():
+        limit = getattr(resource, name)
+        _, hard = resource.getrlimit(limit)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def execute(command: list[str], environment: dict[str, str], known_as: str, launch: int) -> None:
+    """Become that program; where it cannot be, say why with its name on AWS."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # an interpreter ignores them, and that would be inherited
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execve(command[0], command, environment)
     except OSError as error:
-        os.write(launch, f"fork/exec /var/task/bootstrap: {os.strerror(error.errno or 0).lower()}".encode())
+        os.write(launch, f"fork/exec {known_as}: {os.strerror(error.errno or 0).lower()}".encode())
 
 
 def main(arguments: list[str]) -> None:

@@ -1,0 +1,83 @@
+r"""The platform's lines about Init in a function's log, as AWS writes them. [P]
+
+Text, as in logs that users of AWS posted: ``INIT_START Runtime Version: python:3.11.v7\tRuntime Version ARN: …`` when the first
+Init begins; ``EXTENSION\tName: …\tState: Ready\tEvents: [INVOKE,SHUTDOWN]`` for each extension when an Init is over;
+``INIT_REPORT Init Duration: … ms\tPhase: init\tStatus: timeout`` only about one that failed. With LogFormat JSON the events of
+the Telemetry API instead: ``platform.initStart``, ``platform.extension``, ``platform.initReport``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sandbox.runtime_api.extensions import Extension
+from sandbox.spec import FunctionSpec
+
+
+def init_start(spec: FunctionSpec, wall_s: float) -> bytes:
+    """The first Init begins; `wall_s` is since the epoch."""
+    version, arn = runtime_version(spec.runtime, spec.region)
+    if spec.log_format == "JSON":
+        record = {
+            "initializationType": spec.initialization_type,
+            "phase": "init",
+            "runtimeVersion": version,
+            "runtimeVersionArn": arn,
+            "functionName": spec.name,
+            "functionVersion": spec.version,
+            "instanceId": spec.log_stream,
+            "instanceMaxMemory": spec.memory_mb << 20,
+        }
+        return _event("platform.initStart", wall_s, record)
+    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n".encode()
+
+
+def init_report(spec: FunctionSpec, wall_s: float, duration_s: float, phase: str, status: str, error_type: str | None) -> bytes:
+    """An Init failed; `phase` is ``init`` or ``invoke``, `status` ``error`` or ``timeout``."""
+    if spec.log_format == "JSON":
+        record: dict[str, Any] = {
+            "initializationType": spec.initialization_type,
+            "phase": phase,
+            "status": status,
+            "metrics": {"durationMs": round(duration_s * 1000, 3)},
+        }
+        if error_type:
+            record["errorType"] = error_type
+        return _event("platform.initReport", wall_s, record)
+    type_field = f"\tError Type: {error_type}" if error_type else ""
+    return f"INIT_REPORT Init Duration: {duration_s * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{type_field}\n".encode()
+
+
+def extension(spec: FunctionSpec, wall_s: float, about: Extension) -> bytes:
+    """How far an extension came when an Init was over."""
+    if spec.log_format == "JSON":
+        record: dict[str, Any] = {"name": about.name, "state": about.state.value, "events": list(about.events)}
+        if about.error_type:
+            record["errorType"] = about.error_type
+        return _event("platform.extension", wall_s, record)
+    error = f"\tError Type: {_one_line(about.error_type)}" if about.error_type else ""
+    return f"EXTENSION\tName: {_one_line(about.name)}\tState: {about.state}\tEvents: [{','.join(about.events)}]{error}\n".encode()
+
+
+@functools.lru_cache(maxsize=256)
+def runtime_version(runtime: str, region: str) -> tuple[str, str]:
+    """(version, ARN) of a runtime: AWS's form, with a version and a hash of our own, as these runtimes are not AWS's builds."""
+    language, _, rest = re.sub(r"^([a-z]+)\.?", r"\1:", runtime).partition(":")
+    version = f"{language}:{rest.removesuffix('.x') or 'al1'}.v1"
+    return version, f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(version.encode()).hexdigest()}"
+
+
+def _one_line(text: str) -> str:
+    """What an extension calls itself or its error must not look like lines of the platform's."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def _event(kind: str, wall_s: float, record: dict[str, Any]) -> bytes:
+    time = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return orjson.dumps({"time": time, "type": kind, "record": record}) + b"\n"

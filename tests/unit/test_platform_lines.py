@@ -1,0 +1,57 @@
+"""The platform's lines about Init."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from sandbox import platform_lines
+from sandbox.runtime_api.extensions import Extension
+from tests.sandboxes import SPEC, WALL_S
+
+JSON = dataclasses.replace(SPEC, log_format="JSON")
+
+
+def test_init_report() -> None:
+    report = platform_lines.init_report(SPEC, WALL_S, 1.23604, "init", "timeout", None)
+    assert report == b"INIT_REPORT Init Duration: 1236.04 ms\tPhase: init\tStatus: timeout\n"
+    report = platform_lines.init_report(SPEC, WALL_S, 0.1, "invoke", "error", "Runtime.ExitError")
+    assert report.endswith(b"\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError\n")
+    document = json.loads(platform_lines.init_report(JSON, WALL_S, 0.1, "invoke", "error", "Runtime.ExitError"))
+    assert (document["time"], document["type"]) == ("2026-11-21T09:37:00.000Z", "platform.initReport")
+    assert document["record"] == {
+        "initializationType": "on-demand",
+        "phase": "invoke",
+        "status": "error",
+        "metrics": {"durationMs": 100.0},
+        "errorType": "Runtime.ExitError",
+    }
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version"),
+    [
+        ("python3.13", "python:3.13.v1"),
+        ("nodejs22.x", "nodejs:22.v1"),
+        ("provided.al2023", "provided:al2023.v1"),
+        ("provided", "provided:al1.v1"),
+        ("java21", "java:21.v1"),
+        ("java8.al2", "java:8.al2.v1"),
+        ("dotnet8", "dotnet:8.v1"),
+        ("ruby3.3", "ruby:3.3.v1"),
+    ],
+)
+def test_runtime_versions(runtime: str, version: str) -> None:
+    found, arn = platform_lines.runtime_version(runtime, "eu-west-1")
+    assert found == version
+    assert arn.startswith("arn:aws:lambda:eu-west-1::runtime:")
+    assert len(arn.rpartition(":")[2]) == 64
+
+
+def test_what_an_extension_calls_itself_is_one_line() -> None:
+    extension = Extension("a\nREPORT RequestId: forged", external=False)
+    extension.error_type = "x\ny"
+    line = platform_lines.extension(SPEC, WALL_S, extension)
+    assert line == b"EXTENSION\tName: a REPORT RequestId: forged\tState: Started\tEvents: []\tError Type: x y\n"
