@@ -131,7 +131,9 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             tallies=tallies,
         )
         opened.push_async_callback(pool.close, 0)
+        pool.on_provisioned = control.provisioned.settle
         control.catalog.subscribe(pool.function_changed)
+        control.provisioned.watch(pool.standing)
         status = Status(
             version=_version(), endpoint=endpoint, driver=driver, pool=pool, tallies=tallies, owner=place.owner, clock=clock
         )
@@ -216,10 +218,15 @@ def _policy(settings: Settings) -> Policy:
         memory_bytes=host.memory_budget_bytes(settings),
         max_sandboxes=host.max_sandboxes(settings),
         concurrency=settings.concurrency_limit,
+        request_rate=settings.request_rate,
+        scaling_rate=settings.scaling_rate,
         queue_max=settings.queue_max,
         queue_max_per_key=settings.queue_max_per_function,
         freeze_after_s=settings.freeze_after_ms / 1000,
         keep_alive=settings.keep_alive,
+        freeze_provisioned_s=None
+        if settings.freeze_provisioned_after_ms is None
+        else settings.freeze_provisioned_after_ms / 1000,
         keep_alive_s=settings.keep_alive_s,
         stems_min=settings.stems_min,
         stems_max=settings.stems_max,

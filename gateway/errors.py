@@ -112,6 +112,12 @@ class CodeSigningConfigNotFoundException(ApiError):
     code, status, fault = "CodeSigningConfigNotFoundException", 404, Fault.CLIENT
 
 
+class ProvisionedConcurrencyConfigNotFoundException(ApiError):
+    """No Provisioned Concurrency Config found for this function"""  # AWS's words
+
+    code, status, fault = "ProvisionedConcurrencyConfigNotFoundException", 404, Fault.CLIENT
+
+
 class CodeStorageExceededException(ApiError):
     """Code storage limit exceeded."""
 

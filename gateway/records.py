@@ -25,6 +25,14 @@ class LoggingConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioned:
+    """Provisioned concurrency of a version or an alias, as it was asked for."""
+
+    executions: int
+    last_modified: str  #: as AWS writes it, ``2019-12-31T20:28:49+0000``
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UsedLayer:
     """A layer version as a function has it: all that is needed of one that may be deleted meanwhile."""
 
@@ -63,6 +71,7 @@ class FunctionVersion:
     kms_key_arn: str | None = None
     snap_start: str = "None"
     layers: tuple[UsedLayer, ...] = ()  #: in the order in which they are merged
+    provisioned: Provisioned | None = None  #: of a published version itself, not of aliases that point to it
     opt_key: str = ""  #: name in the code store of what becomes /opt; empty without layers
     last_modified: str  #: as AWS writes it, ``2019-11-14T18:16:05.568+0000``
     revision_id: str
@@ -84,13 +93,19 @@ class FunctionVersion:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A name for a version, with at most one more version that gets `weights`' share of the invocations."""
+    """A name for a version, with at most one more version that gets `weights`' share of the invocations.
+
+    Where it has provisioned concurrency and is moved, `former` is what it was and goes on to serve its invocations until what it
+    points to now is provisioned.
+    """
 
     name: str
     version: str
     description: str = ""
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     revision_id: str
+    provisioned: Provisioned | None = None
+    former: Alias | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

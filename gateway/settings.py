@@ -80,6 +80,12 @@ class Settings:
         shape=r"https?://[^/?#\s]+",
     )  # fmt: skip
     concurrency_limit: int = _setting(1000, "Invocations of the whole account that may run at once.", least=1, most=1_000_000)
+    request_rate: int = _setting(
+        10, "Invocations a second for each unit of concurrency, AWS's limit; 0 lifts it.", least=0, most=1_000_000
+    )
+    scaling_rate: int = _setting(
+        1000, "Sandboxes of one function that may be started in 10 seconds, AWS's limit; 0 lifts it.", least=0, most=1_000_000
+    )
     queue_max: int = _setting(
         10_000, "Invocations that may wait for a sandbox at once; more are answered 429.", least=0, most=1_000_000
     )
@@ -90,6 +96,9 @@ class Settings:
         None, "Memory for all sandboxes together. Default: 80 % of what is available at the start.", least=64
     )
     freeze_after_ms: int = _setting(250, "An idle sandbox is frozen after this long; 0 freezes at once, as AWS does.", least=0)
+    freeze_provisioned_after_ms: int | None = _setting(
+        None, "The same for one of provisioned concurrency. Default: never.", least=0
+    )
     keep_alive: Literal["worth", "fixed", "lru", "greedy-dual", "hybrid"] = _setting(
         "worth", "Which idle sandboxes are kept. worth: those that are likely to save most cold starts; they are started again "
         "before functions that are called regularly; fixed: all, for --keep-alive-s; lru, greedy-dual: all until memory is "

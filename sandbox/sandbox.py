@@ -258,6 +258,11 @@ class Sandbox:
         if not self._spoilt:  # frozen processes would not die, and there is nothing left that could use the processor
             self._handle.freeze()
 
+    @property
+    def initialised(self) -> bool:
+        """Whether the function's Init has gone well. If not (any more), the next invocation runs it."""
+        return self._specialised
+
     def memory_bytes(self) -> int:
         """What it uses now."""
         return self._handle.memory_bytes()

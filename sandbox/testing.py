@@ -136,6 +136,10 @@ class FakeSandbox:
     def __repr__(self) -> str:
         return f"<FakeSandbox {self.id} {self.spec.name if self.spec else '-'} {self.state.value} {self.invocations} invocations>"
 
+    @property
+    def initialised(self) -> bool:
+        return not self._needs_init
+
     async def init(self, spec: FunctionSpec, log: Callable[[bytes], None]) -> None:
         """Takes `init_s`; raises SandboxGone when stopped or dead meanwhile, or what `init_error` says."""
         if self.state is FakeState.GONE:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.control import describe
+from gateway.control import describe, provisioning
 from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
 from gateway.control.names import Names
 from gateway.control.paging import page
+from gateway.control.provisioning import UNPUBLISHED
 from gateway.control.versions import check_revision
 from gateway.errors import InvalidParameterValueException, ResourceConflictException, ResourceNotFoundException
 from gateway.records import LATEST, Alias, Function, FunctionVersion
 
 
 class Aliases:
-    """Use cases of aliases."""
+    """Use cases of aliases. `moved` is told the name of a function of which an alias was moved."""
 
-    def __init__(self, *, names: Names, changes: Changes) -> None:
+    def __init__(self, *, names: Names, changes: Changes, moved: Callable[[str], None]) -> None:
         self._names = names
         self._changes = changes
+        self._moved = moved
 
     def rules(self) -> Mapping[str, Rule]:
         return {
@@ -91,9 +93,13 @@ class Aliases:
                 weights=self._weights(function, version, routing),
                 revision_id=str(uuid.uuid4()),
             )
-            return _with(function, alias), alias
+            if alias.provisioned is not None and version == LATEST:
+                raise InvalidParameterValueException(UNPUBLISHED)
+            return _with(function, provisioning.moved(old, alias)), alias
 
-        return self._described(name, await self._changes.change(name, edit))
+        alias = await self._changes.change(name, edit)
+        self._moved(name)
+        return self._described(name, alias)
 
     async def delete(self, call: Call) -> None:
         """A function URL of the alias stays, and answers 403 from now on; recorded."""

@@ -20,6 +20,7 @@ from gateway.control.layer_use import LayerUse
 from gateway.control.layers import Layers
 from gateway.control.names import Names
 from gateway.control.policies import Policies
+from gateway.control.provisioned import ProvisionedConcurrency
 from gateway.control.settling import Prepare, Settling
 from gateway.control.tags import Tags
 from gateway.control.updates import Updates
@@ -34,11 +35,21 @@ from gateway.store.functions import SqliteStore
 class Control:
     """Everything under `data_dir` and all that may change it. Make it with `open`."""
 
-    def __init__(self, *, store: Store, catalog: Catalog, code: CodeStore, links: CodeLinks, settling: Settling) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        code: CodeStore,
+        links: CodeLinks,
+        settling: Settling,
+        provisioned: ProvisionedConcurrency,
+    ) -> None:
         self._store = store
         self._settling = settling
         self.catalog = catalog
         self.code = code
+        self.provisioned = provisioned  #: to be told, by `watch`, whom to ask how far a version is
         self.links = links  #: for LambdaApi, which serves what they lead to
         self.rules: Mapping[str, Rule] = {}  #: by name of the operation
 
@@ -70,12 +81,20 @@ class Control:
         layer_changes = ChangesOf[Layer](store=store.layers, catalog=layer_catalog)
         settling = Settling(changes=changes, prepare=prepare)
         await settling.recover(functions)
-        control = cls(store=store, catalog=catalog, code=code, links=CodeLinks(store=code, clock=clock), settling=settling)
         # No two configurations ever share a generation: a function that is deleted and made anew is another one.
         newest = max((version.generation for function in functions for version in function.versions.values()), default=0)
         next_generation = itertools.count(newest + 1).__next__
         names = Names(account_id=account_id, region=region, catalog=catalog)
         usage = Usage(names=names, changes=changes, layers=layer_catalog, concurrency_limit=concurrency_limit)
+        provisioned = ProvisionedConcurrency(names=names, changes=changes, usage=usage, clock=clock)
+        control = cls(
+            store=store,
+            catalog=catalog,
+            code=code,
+            links=CodeLinks(store=code, clock=clock),
+            settling=settling,
+            provisioned=provisioned,
+        )
         layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
         layer_use = LayerUse(names=layer_names, code=code)
         use_cases = (
@@ -101,13 +120,14 @@ class Control:
                 next_generation=next_generation,
             ),
             Versions(names=names, changes=changes),
-            Aliases(names=names, changes=changes),
+            Aliases(names=names, changes=changes, moved=provisioned.settle),
             Urls(names=names, changes=changes, clock=clock, url_for=url_for),
             Policies(names=names, changes=changes),
             Tags(names=names, changes=changes),
             Layers(names=layer_names, changes=layer_changes, code=code, links=control.links, usage=usage, clock=clock),
             LayerPolicies(names=layer_names, changes=layer_changes),
             usage,
+            provisioned,
         )
         control.rules = {name: rule for use_case in use_cases for name, rule in use_case.rules().items()}
         return control
@@ -115,5 +135,6 @@ class Control:
     async def close(self) -> None:
         """Finish the changes that were begun, and close the store. May be called twice."""
         await self._settling.close()
+        await self.provisioned.close()
         await self.code.close()
         await self._store.close()

@@ -219,7 +219,8 @@ def _without(function: Function, number: str) -> Function:
     """The function without one published version. There being none is no error on AWS."""
     if number not in function.versions:
         return function
-    users = [alias.name for alias in function.aliases.values() if number == alias.version or number in alias.weights]
+    routings = [(alias.name, one) for alias in function.aliases.values() for one in (alias, alias.former) if one is not None]
+    users = {name for name, one in routings if number == one.version or number in one.weights}
     if users:
         raise ResourceConflictException(
             f"Unable to delete version because the following aliases reference it: [{', '.join(sorted(users))}]"

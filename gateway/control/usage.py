@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.control import provisioning
 from gateway.control.archive import UNZIPPED_MAX_BYTES
 from gateway.control.call import Call, Rule
 from gateway.control.catalog import Catalog
@@ -30,7 +31,7 @@ class Usage:
         self._changes = changes
         self._layers = layers
         self._concurrency_limit = concurrency_limit
-        self._reserving = asyncio.Lock()
+        self.reserving = asyncio.Lock()  #: held by whoever changes what functions have set aside: the sum is over all of them
 
     def rules(self) -> Mapping[str, Rule]:
         return {
@@ -52,7 +53,7 @@ class Usage:
                 "CodeSizeUnzipped": UNZIPPED_MAX_BYTES,
                 "CodeSizeZipped": ZIPPED_MAX_BYTES,
                 "ConcurrentExecutions": self._concurrency_limit,
-                "UnreservedConcurrentExecutions": self._concurrency_limit - self._reserved(),
+                "UnreservedConcurrentExecutions": max(0, self._concurrency_limit - self._reserved()),
             },
             "AccountUsage": {"TotalCodeSize": self._code_bytes(), "FunctionCount": len(self._catalog)},
         }
@@ -68,7 +69,14 @@ class Usage:
 
         def edit(function: Function | None) -> tuple[Function, None]:
             function = self._names.existing(function, name, LATEST)  # recorded: this one is named with its version
-            left = self._concurrency_limit - self._reserved(but=name) - wanted
+            provisioned = provisioning.total(function)
+            if wanted < provisioned:  # recorded, with both spaces
+                raise InvalidParameterValueException(
+                    f" ReservedConcurrentExecutions  {wanted} should not be lower than function's total provisioned concurrency "
+                    f"[{provisioned}].",
+                    Type=None,
+                )
+            left = self._concurrency_limit - self._set_aside(but=name) - wanted
             if left < UNRESERVED_MIN and wanted > (function.reserved_concurrency or 0):
                 raise InvalidParameterValueException(
                     "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
@@ -77,7 +85,7 @@ class Usage:
                 )
             return dataclasses.replace(function, reserved_concurrency=wanted), None
 
-        async with self._reserving:  # the sum is over all functions: two at once would both find room for themselves
+        async with self.reserving:
             await self._changes.change(name, edit)
         return {"ReservedConcurrentExecutions": wanted}
 
@@ -89,8 +97,40 @@ class Usage:
 
         await self._changes.change(name, edit)
 
-    def _reserved(self, but: str | None = None) -> int:
-        return sum(function.reserved_concurrency or 0 for function in self._catalog.functions() if function.name != but)
+    def check_provisioned(self, function: Function, wanted: int, others: int) -> None:
+        """Whether a function that has `others` provisioned already may have `wanted` more. Texts are recorded from AWS.
+
+        Raises InvalidParameterValueException.
+        """
+        if function.reserved_concurrency is not None:
+            if wanted + others > function.reserved_concurrency:
+                raise InvalidParameterValueException(
+                    "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"
+                )
+            return
+        left = self._concurrency_limit - self._set_aside(but=function.name) - others
+        if wanted > left:
+            raise InvalidParameterValueException(
+                f"Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{left}].",
+                Type=None,
+            )
+        if left - wanted < UNRESERVED_MIN:
+            raise InvalidParameterValueException(
+                "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its "
+                f"minimum value of [{UNRESERVED_MIN}].",
+                Type=None,
+            )
+
+    def _set_aside(self, but: str) -> int:
+        """What other functions have reserved, or provisioned without a reservation."""
+        return sum(
+            function.reserved_concurrency if function.reserved_concurrency is not None else provisioning.total(function)
+            for function in self._catalog.functions()
+            if function.name != but
+        )
+
+    def _reserved(self) -> int:
+        return sum(function.reserved_concurrency or 0 for function in self._catalog.functions())
 
     def _code_bytes(self) -> int:
         of_layers = sum(version.code_size_bytes for layer in self._layers.layers() for version in layer.versions.values())

@@ -24,11 +24,13 @@ from gateway.invoke.resolve import resolve
 from gateway.pool.held import Held, Request
 from gateway.pool.pool import Pool
 from gateway.records import FunctionVersion
-from gateway.scheduler.admission import ACCOUNT, RESERVED
-from gateway.scheduler.commands import Why
+from gateway.scheduler.admission import ACCOUNT, RATE, RESERVED, RESERVED_RATE
+from gateway.scheduler.commands import THROTTLES, Why
 from sandbox.errors import RuntimeUnavailable
 from sandbox.outcome import Outcome, Status, Work
 
+RETRY_LEAST_S: Final = 1.0  #: Retry-After has whole seconds
+_REASONS: Final = {Why.RESERVED: RESERVED, Why.RATE: RATE, Why.RESERVED_RATE: RESERVED_RATE, Why.SCALING: RATE}
 _SUCCESS: Final = Status.SUCCESS  # Python 3.11 takes 66 ns to read a member off its enum
 
 
@@ -176,20 +178,17 @@ class Call(Request):
         if self._invocation.want_log_tail:
             self.log_tail = log.tail()
 
-    def refused(self, why: Why, error: Exception | None) -> None:
+    def refused(self, why: Why, error: Exception | None, retry_s: float | None) -> None:
         if not self.outcome.done():
-            self.outcome.set_exception(_api_error(why, error))
+            self.outcome.set_exception(_api_error(why, error, retry_s))
 
 
-def _api_error(why: Why, error: Exception | None) -> ApiError:
+def _api_error(why: Why, error: Exception | None, retry_s: float | None) -> ApiError:
     """The one place where what went wrong below becomes what a caller is told."""
     if isinstance(error, RuntimeUnavailable):
         return InvalidRuntimeException(str(error))
-    match why:
-        case Why.RESERVED:
-            return TooManyRequestsException(RESERVED)
-        case Why.ACCOUNT | Why.FULL | Why.LATE:
-            return TooManyRequestsException(ACCOUNT)
-        case _:
-            detail = f": {error}" if error is not None else ""
-            return ServiceException(f"The invocation was not run: {why.value}{detail}.")
+    if why in THROTTLES:
+        # What AWS has no reason for is the machine: to its callers that is the account's concurrency. A zero is no time to wait.
+        return TooManyRequestsException(_REASONS.get(why, ACCOUNT), None if retry_s is None else max(retry_s, RETRY_LEAST_S))
+    detail = f": {error}" if error is not None else ""
+    return ServiceException(f"The invocation was not run: {why.value}{detail}.")

@@ -28,6 +28,8 @@ def resolve(
         alias = function.aliases.get(qualifier or LATEST)
         if alias is None:
             raise arn.not_found(region, account_id, name, qualifier)
+        if alias.former is not None:  # what it points to now is not provisioned yet
+            alias = alias.former
         chosen = alias.version
         for other, weight in alias.weights.items():  # at most one
             if random() < weight:

@@ -113,7 +113,7 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
         ((name, tally.errors) for name, tally in functions),
     )  # fmt: skip
     yield _by_kind(
-        "lambent_throttles", "Invocations answered 429: account, reserved, full, late.", "reason",
+        "lambent_throttles", "Invocations answered 429: account, reserved, rate, reserved_rate, scaling, full, late.", "reason",
         ((name, tally.throttles) for name, tally in functions),
     )  # fmt: skip
     yield _by_kind(

@@ -21,6 +21,10 @@ class SandboxLike(Protocol):
     """What the pool uses of `sandbox.sandbox.Sandbox`; see there for what each member promises."""
 
     id: str
+
+    @property
+    def initialised(self) -> bool: ...
+
     on_idle: Callable[[Any], None]
     on_gone: Callable[[Any, str], None]
 
@@ -93,12 +97,14 @@ class Request(Ticket):
         """
         raise NotImplementedError
 
-    def refused(self, why: Why, error: Exception | None) -> None:
-        """There is no sandbox for it; `error` is what the last start failed with, if that is why."""
+    def refused(self, why: Why, error: Exception | None, retry_s: float | None) -> None:
+        """There is no sandbox for it; `error` is what the last start failed with, if that is why; see `Refuse`."""
         raise NotImplementedError
 
 
-def spec_of(version: FunctionVersion, code_path: Callable[[str], str], now_wall_s: float) -> FunctionSpec:
+def spec_of(
+    version: FunctionVersion, code_path: Callable[[str], str], now_wall_s: float, *, provisioned: bool = False
+) -> FunctionSpec:
     """What a new sandbox is told; `code_path` says where a key of the code store is unpacked.
 
     Each sandbox has a log stream of its own, named as AWS names them.
@@ -121,6 +127,7 @@ def spec_of(version: FunctionVersion, code_path: Callable[[str], str], now_wall_
         opt_path=opt_path,
         extensions=_extensions(opt_path) if opt_path else (),
         environment=version.environment or {},
+        initialization_type="provisioned-concurrency" if provisioned else "on-demand",
         log_group=version.logging.log_group,
         log_stream=f"{date:%Y/%m/%d}/[{version.version}]{secrets.token_hex(16)}",
         log_format=version.logging.log_format,

@@ -22,13 +22,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.clock import Clock
+from gateway.control.provisioning import targets
 from gateway.pool.held import Held, Logs, Request, SandboxLike, spec_of
 from gateway.pool.usage import Usage, usage
 from gateway.records import Function, FunctionVersion
-from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
 from gateway.scheduler.policy import Policy
+from gateway.scheduler.provision import InitFailed, Standing
 from gateway.scheduler.state import Instance, State
 from gateway.tally import Tallies
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
@@ -66,6 +68,8 @@ class Pool:
         self._now = clock.monotonic
         self._tallies = Tallies() if tallies is None else tallies
         self._core = Core(policy, self._tallies)
+        #: told the name of a function of which a version's provisioned concurrency is ready, or has failed
+        self.on_provisioned: Callable[[str], None] = lambda name: None
         self._held: dict[Instance, Held] = {}
         self._backlog: deque[Command] = deque()
         self._performing = False
@@ -120,12 +124,23 @@ class Pool:
         for number, version in before.items():
             if number not in after or _stem(after[number]) != _stem(version):
                 self._perform(core.used(_stem(version), -1, now), now)
+        had, wanted = targets(old), targets(new)
+        for number, count in wanted.items():  # raised before others are lowered: what both can use changes hands
+            if count != had.get(number, 0):
+                self._perform(core.provisioned(after[number], count, now), now)
+        for number in had:
+            if number not in wanted and number in after:
+                self._perform(core.provisioned(after[number], 0, now), now)
         function = new or old
         reserved = new.reserved_concurrency if new is not None else None
         if function is not None and reserved != (old.reserved_concurrency if old is not None else None):
             self._perform(core.reserved(function.name, reserved, now), now)
         if old is not None and new is None:
             self._tallies.forget(old.name)
+
+    def standing(self, version: FunctionVersion) -> Standing | None:
+        """How far a version's provisioned concurrency is, if it has any."""
+        return self._core.standing((version.name, version.version, version.generation))
 
     def snapshot(self) -> dict[str, Any]:
         """What there is now, as plain values, for people and benchmarks. Looks at every sandbox: not for the hot path."""
@@ -184,6 +199,9 @@ class Pool:
     def _idled(self, sandbox: SandboxLike, held: Held) -> None:
         if held.instance.state is not _STOPPING:
             now = self._now()
+            if held.instance.provisioned and not sandbox.initialised:  # it was reset, and would be cold: another one is not
+                self._perform(self._core.died(held.instance, now), now)
+                return
             self._perform(self._core.idled(held.instance, now), now)
 
     def _gone(self, sandbox: SandboxLike, reason: str, held: Held) -> None:
@@ -227,18 +245,23 @@ class Pool:
                 self._perform(self._core.measured(instance, sandbox.memory_bytes(), now), now)
             case Stop(instance):
                 self._workers.start(self._stop(self._held[instance]), f"stop {instance.number}")
-            case Refuse(request, why, error):
+            case Refuse(request, why, error, retry_s):
                 assert isinstance(request, Request)
-                request.refused(why, error)
+                request.refused(why, error, retry_s)
+            case Announce(version):
+                self.on_provisioned(version.name)
 
     def _run(self, request: Request, held: Held, now: float) -> None:
+        if held.instance.provisioned and not held.sandbox.initialised:  # its runtime ended: another one has been through Init
+            self._perform(self._core.missed(request, held.instance, now), now)
+            return
         try:
             request.run(held)
         except SandboxGone:
             self._perform(self._core.missed(request, held.instance, now), now)
         except Exception as error:  # ours; the sandbox may be in any state
             _log.exception("could not hand an event to %s", held.sandbox.id)
-            request.refused(Why.FAILED, error)
+            request.refused(Why.FAILED, error, None)
             held.instance.group.tally.not_run.add(Why.FAILED.name.lower())
             self._perform(self._core.died(held.instance, now), now)
 
@@ -268,16 +291,18 @@ class Pool:
         instance = held.instance
         version = instance.group.version
         try:
-            spec = spec_of(version, self._code_path, self._clock.wall())
+            spec = spec_of(version, self._code_path, self._clock.wall(), provisioned=instance.provisioned)
             held.log = self._logs.open(version.name, spec.log_group, spec.log_stream)
             await held.sandbox.init(spec, held.log.output)
+            if instance.provisioned and not held.sandbox.initialised:
+                raise InitFailed
         except Exception as error:
             if instance.state is not State.STARTING:  # it was told to stop
                 return
             _report(f"could not start {version.name}:{version.version} in {held.sandbox.id}", error)
             now = self._now()
             later = isinstance(error, DriverUnavailable)
-            final = not isinstance(error, SandboxGone | DriverUnavailable)
+            final = not isinstance(error, SandboxGone | DriverUnavailable | InitFailed)
             self._perform(self._core.start_failed(instance, now, error, final=final, later=later), now)
             return
         if instance.state is State.STARTING:
@@ -313,7 +338,7 @@ def _stem(version: FunctionVersion) -> StemKey:
 
 def _report(what: str, error: Exception) -> None:
     """What the sandbox layer foresees is a line, anything else is a fault of ours."""
-    if isinstance(error, SandboxError):
+    if isinstance(error, SandboxError | InitFailed):
         _log.warning("%s: %s", what, error)
     else:
         _log.error("%s", what, exc_info=error)

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from typing import Final
 
+from gateway.records import FunctionVersion
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
 
@@ -15,6 +16,9 @@ class Why(enum.Enum):
 
     ACCOUNT = "the account's concurrency is used up"
     RESERVED = "the function's reserved concurrency is used up"
+    RATE = "so many invocations a second are more than the account's concurrency stands for"
+    RESERVED_RATE = "so many invocations a second are more than the function's reserved concurrency stands for"
+    SCALING = "the function's sandboxes were started as quickly as may be"
     FULL = "too many wait already"
     LATE = "its deadline passed while every sandbox was busy"
     LATE_START = "its deadline passed before a sandbox had started"
@@ -24,7 +28,8 @@ class Why(enum.Enum):
 
 
 #: Those that a caller may try again, as AWS answers them: 429.
-THROTTLES: Final = frozenset({Why.ACCOUNT, Why.RESERVED, Why.FULL, Why.LATE})
+THROTTLES: Final = frozenset({Why.ACCOUNT, Why.RESERVED, Why.RATE, Why.RESERVED_RATE, Why.SCALING, Why.FULL, Why.LATE})
+RETRY_S: Final = 1.0  #: after what time a caller may try again where nobody knows better
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,11 +70,23 @@ class Stop:
 
 @dataclasses.dataclass(slots=True)
 class Refuse:
-    """Tell this invocation that it gets no sandbox. `error` is what the last start failed with, if that is why."""
+    """Tell this invocation that it gets no sandbox.
+
+    `error` is what the last start failed with, if that is why. `retry_s` is when it is worth trying again; None is never, as
+    far as is known.
+    """
 
     ticket: Ticket
     why: Why
     error: Exception | None = None
+    retry_s: float | None = RETRY_S
 
 
-Command = Make | Specialise | Run | Freeze | Stop | Refuse
+@dataclasses.dataclass(slots=True)
+class Announce:
+    """This version's provisioned concurrency is ready, or has failed; `Core.standing` says which."""
+
+    version: FunctionVersion
+
+
+Command = Make | Specialise | Run | Freeze | Stop | Refuse | Announce

@@ -22,7 +22,8 @@ from gateway.records import FunctionVersion
 from gateway.scheduler.commands import Command, Refuse, Why
 from gateway.scheduler.cooling import Due
 from gateway.scheduler.group import Key
-from gateway.scheduler.moves import Moves
+from gateway.scheduler.providing import Providing
+from gateway.scheduler.provision import Standing
 from gateway.scheduler.state import Event, Instance, State
 from gateway.scheduler.waiting import Ticket
 from sandbox.spec import StemKey
@@ -33,7 +34,7 @@ NOTHING: Final[Sequence[Command]] = ()
 _SETTLED, _RELEASED = Event.SETTLED, Event.RELEASED  # Python 3.11 takes 66 ns to read a member off its enum
 
 
-class Core(Moves):
+class Core(Providing):
     """The scheduler. A caller reads `wake_s`: `tick` is to be called then, or somewhat later."""
 
     # --- invocations
@@ -48,7 +49,10 @@ class Core(Moves):
             group = self.new_group(key, version, now)
         ticket.group = group
         out: list[Command] = []
-        if not group.share.enter():
+        if group.provision is not None and group.provision.idle:
+            self.begin(ticket, group.provision, now, out)
+            return out
+        if not group.share.enter(now):
             self.hold(ticket, now, out)
             return out
         self.place(ticket, now, out)
@@ -71,7 +75,7 @@ class Core(Moves):
         share = group.share
         share.leave(answered=True)
         quota = share.quota
-        if not group.waiting and not quota.waiting and not self.starved and not group.retired:  # what nearly always is
+        if not group.waiting and not quota.waiting and not self.starved and group.plain:  # what nearly always is
             self.shelve(instance, now)
             return NOTHING
         out: list[Command] = []
@@ -91,15 +95,18 @@ class Core(Moves):
         out: list[Command] = []
         instance.see(Event.DIED)
         self.unbusy(instance, now)
+        if instance.provisioned:
+            self.lost(instance, now, out)
         ticket.attempts += 1
+        share = instance.group.share
         if ticket.attempts < ATTEMPTS:
             self.place(ticket, now, out, front=True)
         else:
-            share = instance.group.share
             share.leave(answered=False)
             out.append(self.refuse(ticket, Why.FAILED))
-            self.admit(share.quota, now, out)
         self.stop(instance, out)
+        self.admit(share.quota, now, out)
+        self.feed(now, out)
         return out
 
     # --- sandboxes
@@ -117,8 +124,13 @@ class Core(Moves):
                 break
             self.drop_claim(group)
         else:
-            supply.ready[instance] = None
-            self.budget.shelve(instance.memory_bytes)
+            if supply.provisions:
+                provision = supply.provisions.popleft()
+                provision.claimed -= 1
+                self.start_provisioned(instance, provision, now, out)
+            else:
+                supply.ready[instance] = None
+                self.budget.shelve(instance.memory_bytes)
         self.tend(supply, now, out)
         self.feed(now, out)
         return out
@@ -135,6 +147,8 @@ class Core(Moves):
             group, _ = supply.claims.popleft()
             self.drop_claim(group)
             self.give_up(group, error, now, out)
+        if final:
+            self.give_up_provisions(supply, error, now, out)
         self.wake(supply.retry_s)
         self.feed(now, out)
         return out
@@ -149,7 +163,10 @@ class Core(Moves):
         supply = self.supplies[instance.stem]
         cold_s = now - instance.since_s
         group.cold_s.add(cold_s)
-        group.tally.cold_starts += 1
+        if instance.provisioned:
+            self.provided(instance, out)
+        else:
+            group.tally.cold_starts += 1
         self.tallies.totals.stem_s.add(instance.claimed_s - instance.since_s)
         self.tallies.totals.init_s.add(now - instance.claimed_s)
         supply.cold_s.add(cold_s)
@@ -166,12 +183,17 @@ class Core(Moves):
         instance.see(Event.DIED)
         group = instance.group
         group.tally.failed_starts += 1
-        self.start_ended(instance, now)
-        self.stop(instance, out)
         supply = self.supplies[instance.stem]
         if later:
             supply.back_off(now, error)
-        else:
+        if instance.provisioned:
+            self.not_provided(instance, now, error, out, final=final, later=later)
+            self.tend(supply, now, out)
+            self.feed(now, out)
+            return out
+        self.start_ended(instance, now)
+        self.stop(instance, out)
+        if not later:
             group.failures += 1
         if final or group.failures >= ATTEMPTS:
             group.failures = 0
@@ -185,7 +207,7 @@ class Core(Moves):
     def measured(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
         """What a sandbox uses that was told to freeze."""
         self.budget.cooled(instance.group.memory_bytes)
-        if instance.state is State.FROZEN:  # else it was picked in the meantime, or stopped
+        if instance.state is State.FROZEN and not instance.provisioned:  # else it was picked in the meantime, or stopped
             used_bytes = min(used_bytes, instance.memory_bytes)  # nothing that is frozen grows
             self.budget.unshelve(instance.memory_bytes)
             self.budget.take(used_bytes - instance.memory_bytes)
@@ -210,6 +232,8 @@ class Core(Moves):
         group = instance.group
         if state is State.STARTING:
             self.start_ended(instance, now)
+        elif (state is State.IDLE or state is State.FROZEN) and instance.provisioned:
+            pass  # in no index, and no slot is in use
         elif state is State.IDLE or state is State.FROZEN:
             self.index.remove(instance)
             self.budget.unshelve(instance.memory_bytes)
@@ -219,9 +243,12 @@ class Core(Moves):
         else:
             group.finishing -= 1
             group.share.leave(answered=True)
+        if instance.provisioned:
+            self.lost(instance, now, out)
         self.stop(instance, out)
         self.admit(group.share.quota, now, out)
         self.grow(group, now, out)
+        self.feed(now, out)
         return out
 
     def stopped(self, instance: Instance, now: float) -> Sequence[Command]:
@@ -249,6 +276,8 @@ class Core(Moves):
         self.keepalive.retired(key[:2])
         if group is not None:
             group.retired = True
+            group.plain = False
+            self.aim(group, 0, now, out)
             for instance in [*group.warm, *group.frozen]:
                 self.retire(instance, out)
             self.forget(group)
@@ -260,6 +289,21 @@ class Core(Moves):
         for quota in self.admission.reserve(name, limit):
             self.admit(quota, now, out)
         return out
+
+    def provisioned(self, version: FunctionVersion, target: int, now: float) -> Sequence[Command]:
+        """So many sandboxes of a version are to be ready from now on, whatever else there is to do; 0 ends that."""
+        key = (version.name, version.version, version.generation)
+        group = self.groups.get(key)
+        if self.closing or (group is None and not target):
+            return NOTHING
+        out: list[Command] = []
+        self.aim(group or self.new_group(key, version, now), target, now, out)
+        return out
+
+    def standing(self, key: Key) -> Standing | None:
+        """How far a version's provisioned concurrency is, if it has any."""
+        group = self.groups.get(key)
+        return group.provision.standing if group is not None and group.provision is not None else None
 
     # --- time
 
@@ -280,6 +324,7 @@ class Core(Moves):
                 self.cool(instance, out)
         for prewarm in list(self.keepalive.due(now)):
             self.prewarm(prewarm, now, out)
+        self.cool_kept(now, out)
         for supply in self.supplies.values():
             supply.decay(now)
             self.tend(supply, now, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Share
 from gateway.scheduler.keepalive.base import Pattern
+from gateway.scheduler.provision import Provision
 from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Line
@@ -33,6 +34,8 @@ class Group:
         "memory_bytes",
         "patience",
         "pattern",
+        "plain",
+        "provision",
         "retired",
         "run_s",
         "share",
@@ -61,6 +64,8 @@ class Group:
         self.failures = 0  #: starts that failed since one succeeded
         self.retired = False  #: no arrival finds it any more; it serves who waits already
         self.forgotten = False  #: the last of it went, and its part in its share with it
+        self.provision: Provision | None = None  #: what it keeps ready, beside `warm` and `frozen`
+        self.plain = True  #: neither retired nor provisioned, as nearly all are
         self.run_s = Mean()  #: how long an invocation keeps a sandbox
         self.cold_s = Mean()  #: how long a start takes
         self.patience = Patience()
@@ -76,7 +81,9 @@ class Group:
     @property
     def empty(self) -> bool:
         """Nothing of it is left, so it can be forgotten."""
-        return not (self.waiting or self.warm or self.frozen or self.held or self.coming or self.busy or self.finishing)
+        return not (
+            self.waiting or self.warm or self.frozen or self.held or self.coming or self.busy or self.finishing or self.provision
+        )
 
     def mean_elapsed_s(self, now: float) -> float:
         """How long the busy ones have been busy on average."""

@@ -12,12 +12,13 @@ from collections import OrderedDict
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Admission
 from gateway.scheduler.capacity import Budget
-from gateway.scheduler.commands import THROTTLES, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import RETRY_S, THROTTLES, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.cooling import Cooling
 from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import keep_alive
 from gateway.scheduler.policy import Policy
+from gateway.scheduler.provision import Provision, Provisions
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import Supply
 from gateway.scheduler.waiting import Deadlines, Place, Ticket
@@ -38,10 +39,11 @@ class Ledger:
         self.wake_s = math.inf  #: when `tick` is wanted next
         self.closing = False
         self.groups: dict[Key, Group] = {}  #: without the retired ones
-        self.admission = Admission(policy.concurrency)
+        self.admission = Admission(policy.concurrency, policy.request_rate, policy.scaling_rate)
         self.index = Index()
         self.budget = Budget(policy.memory_bytes, policy.max_sandboxes)
         self.supplies: dict[StemKey, Supply] = {}
+        self.provisions = Provisions()
         self.starved: OrderedDict[Group, None] = OrderedDict()
         self.waiting = 0  #: QUEUED tickets of all groups
         self.coming = 0  #: starts of all groups
@@ -95,13 +97,13 @@ class Ledger:
 
     # --- tickets
 
-    def refuse(self, ticket: Ticket, why: Why, error: Exception | None = None) -> Refuse:
+    def refuse(self, ticket: Ticket, why: Why, error: Exception | None = None, retry_s: float | None = RETRY_S) -> Refuse:
         """The last of a ticket that waits nowhere."""
         ticket.place = Place.OUT
         tally = ticket.group.tally
         (tally.throttles if why in THROTTLES else tally.not_run).add(why.name.lower())
         self.forget(ticket.group)
-        return Refuse(ticket, why, error)
+        return Refuse(ticket, why, error, retry_s)
 
     def expect(self, ticket: Ticket, due_s: float) -> None:
         self.deadlines.add(ticket, due_s)
@@ -178,11 +180,22 @@ class Ledger:
         supply.disturbed(now)
         out.append(Specialise(instance))
 
+    def unkeep(self, instance: Instance, provision: Provision) -> None:
+        """A provisioned sandbox is idle no longer."""
+        del provision.idle[instance]
+        self.provisions.idle.pop(instance, None)  # one that is frozen is there no more
+        provision.group.share.keep(-1)
+
     def start_ended(self, instance: Instance, now: float) -> None:
         """A sandbox left STARTING, for better or worse."""
-        self.coming -= 1
-        instance.group.coming -= 1
-        instance.group.patience.start_ended(now)
+        if instance.provisioned:
+            assert instance.group.provision is not None
+            del instance.group.provision.starting[instance]
+            self.provisions.under_way -= 1
+        else:
+            self.coming -= 1
+            instance.group.coming -= 1
+            instance.group.patience.start_ended(now)
         supply = self.supplies[instance.stem]
         supply.starting -= 1
         supply.disturbed(now)

@@ -18,15 +18,16 @@ from typing import Final
 from gateway.scheduler import eviction
 from gateway.scheduler.admission import ACCOUNT, Quota
 from gateway.scheduler.capacity import Room
-from gateway.scheduler.commands import Why
+from gateway.scheduler.commands import RETRY_S, Refuse, Why
 from gateway.scheduler.group import Group
 from gateway.scheduler.keepalive import Prewarm
 from gateway.scheduler.ledger import Ledger, Out
 from gateway.scheduler.scaling import worth_starting
-from gateway.scheduler.state import Event, Instance
+from gateway.scheduler.state import Event, Instance, State
 from gateway.scheduler.stems import DECAY_S, Supply
 from gateway.scheduler.waiting import Place, Ticket
 
+DOUBT: Final = 2.0  #: a wait is told to be too long when it is estimated at so many times what the caller allows
 COOL: Final = 16  #: sandboxes that are frozen in one step where memory is short: about 0.1 ms each
 FEED: Final = 8  #: starved groups that one event looks at
 RECHECK_S: Final = 0.01  #: how often it is asked again whether waiters are worth a start
@@ -41,10 +42,16 @@ class Moves(Ledger):
     # --- who waits
 
     def hold(self, ticket: Ticket, now: float, out: Out) -> None:
-        """No slot is free: wait if one is about to be."""
+        """No slot is free, or the rate is used up: wait if a slot is about to be free."""
         quota = ticket.group.share.quota
+        if quota.rate_wait_s(now):
+            out.append(self.over_rate(ticket, quota, now))
+            return
         if not quota.soon_free:
-            out.append(self.refuse(ticket, _used_up(quota)))
+            if self.push_out(ticket.group, quota, now, out) and ticket.group.share.enter(now):
+                self.place(ticket, now, out)
+            else:
+                out.append(self.used_up(ticket, quota))
             return
         quota.waiting[ticket] = None
         ticket.quota = quota
@@ -54,18 +61,52 @@ class Moves(Ledger):
 
     def admit(self, quota: Quota, now: float, out: Out) -> None:
         """Give free slots to who waits for them."""
-        while quota.waiting and quota.used < quota.limit:
+        while quota.waiting and quota.used < quota.open:
             ticket, _ = quota.waiting.popitem(last=False)
             ticket.group.held -= 1
-            if not ticket.group.share.enter():  # its function was given a quota of its own meanwhile, and that is full
-                out.append(self.refuse(ticket, _used_up(ticket.group.share.quota)))
+            if not ticket.group.share.enter(now):  # its function was given a quota of its own meanwhile, or the rate is used up
+                own = ticket.group.share.quota
+                out.append(self.over_rate(ticket, own, now) if own.rate_wait_s(now) else self.used_up(ticket, own))
                 continue
             self.place(ticket, now, out)
 
+    def used_up(self, ticket: Ticket, quota: Quota) -> Refuse:
+        """No slot, and none is about to be free."""
+        return self.refuse(ticket, _used_up(quota), retry_s=RETRY_S if quota.limit else None)
+
+    def over_rate(self, ticket: Ticket, quota: Quota, now: float) -> Refuse:
+        """There are slots, but too many invocations came."""
+        why = Why.RATE if quota.reason == ACCOUNT else Why.RESERVED_RATE
+        return self.refuse(ticket, why, retry_s=quota.rate_wait_s(now))
+
+    def push_out(self, group: Group, quota: Quota, now: float, out: Out) -> bool:
+        """Make room for a function that uses few of the slots they share, where another has them all and only waits with them.
+
+        Who came last to the longest line is sent away. So a function that is flooded keeps nobody out: who wait for its
+        sandboxes hold slots that others could use at once.
+        """
+        longest = quota.longest
+        if longest is None or longest.share is group.share or longest.share.quota is not quota:
+            return False
+        if len(longest.waiting) <= group.share.used + 1:
+            return False
+        ticket = next(reversed(longest.waiting))
+        self.withdraw(ticket, now, out)
+        out.append(self.refuse(ticket, Why.FULL))
+        return True
+
     def place(self, ticket: Ticket, now: float, out: Out, *, front: bool = False) -> None:
-        """Give the newest warm sandbox of its group to a ticket that has a slot, or have it wait for one."""
-        instance = self.index.take(ticket.group)
-        if instance is None:
+        """Give the newest idle sandbox of its group to a ticket that has a slot, provisioned ones first, or have it wait."""
+        group = ticket.group
+        provision = group.provision
+        instance: Instance | None
+        if provision is not None and provision.idle:
+            instance = next(reversed(provision.idle))
+            self.unkeep(instance, provision)
+            if instance.state is State.FROZEN:
+                self.tallies.totals.thaws += 1
+            out.append(self.run(ticket, instance, now))
+        elif (instance := self.index.take(group)) is None:
             self.queue(ticket, now, out, front=front)
         else:
             self.budget.unshelve(instance.memory_bytes)
@@ -87,15 +128,30 @@ class Moves(Ledger):
         self.grow(group, now, out)
         if ticket.place is not Place.QUEUED or front:
             return
-        if group.memory_bytes > self.budget.total_bytes:
+        quota = group.share.quota
+        if quota.longest is None or len(group.waiting) > len(quota.longest.waiting):
+            quota.longest = group
+        if (refusal := self._refusal(ticket, now)) is not None:
             self.withdraw(ticket, now, out)
-            out.append(self.refuse(ticket, Why.TOO_LARGE))
-        elif (
-            len(group.waiting) - group.coming > self.policy.queue_max_per_key
-            or self.waiting - self.coming > self.policy.queue_max
-        ):
-            self.withdraw(ticket, now, out)
-            out.append(self.refuse(ticket, Why.FULL))
+            out.append(self.refuse(ticket, *refusal))
+
+    def _refusal(self, ticket: Ticket, now: float) -> tuple[Why, None, float | None] | None:
+        """Why somebody who has just queued up had better be told at once that it is in vain, and when to try again."""
+        group = ticket.group
+        if group.memory_bytes > self.budget.total_bytes - self.provisions.reserved_bytes and not group.provision:
+            return Why.TOO_LARGE, None, None
+        unserved = len(group.waiting) - group.coming
+        if unserved > self.policy.queue_max_per_key or self.waiting - self.coming > self.policy.queue_max:
+            return Why.FULL, None, RETRY_S
+        scaling_s = group.share.scaling_wait_s(now)
+        if scaling_s and self._worth_starting(group, now):
+            return Why.SCALING, None, scaling_s
+        serving, run_s = group.coming + group.busy + group.finishing, group.run_s.value
+        if group in self.starved and unserved > 0 and serving and run_s is not None:
+            wait_s = unserved * run_s / serving
+            if wait_s > DOUBT * (ticket.deadline_s - now):
+                return Why.LATE, None, wait_s
+        return None
 
     def withdraw(self, ticket: Ticket, now: float, out: Out) -> None:
         """Take a ticket out of where it waits. Its slot goes to the next."""
@@ -204,7 +260,7 @@ class Moves(Ledger):
                 self.budget.unshelve(frozen.memory_bytes)
                 self.tallies.totals.thaws += 1
                 self.serve(frozen, now, out)
-        elif self._worth_starting(group, now):
+        elif self._worth_starting(group, now) and not group.share.scaling_wait_s(now):
             room = self._start(group, now, out)
         else:
             room = None
@@ -257,24 +313,31 @@ class Moves(Ledger):
         budget.earmark(need_bytes, need_count)
         return Room.COMING
 
-    def _start(self, group: Group, now: float, out: Out) -> Room:
-        """Start a sandbox: claim a stem, or the next that is made."""
-        supply = self.supplies[group.stem]
+    def claim_room(self, group: Group, supply: Supply, now: float, out: Out) -> tuple[Room, Instance | None]:
+        """Whether there is room for a start, and the stem that it gets if one is ready: then it is no stem any more."""
         stem = next(reversed(supply.ready), None)
         stem_bytes = self.policy.stem_bytes
         if stem is not None or supply.unclaimed:
             room = self._room(group.memory_bytes - stem_bytes, 0, stem, now, out)
         else:
             room = self._room(group.memory_bytes, 1, None, now, out)
+        if room is Room.FREE and stem is not None:
+            del supply.ready[stem]
+            self.budget.unshelve(stem_bytes)
+        return room, stem
+
+    def _start(self, group: Group, now: float, out: Out) -> Room:
+        """Start a sandbox: claim a stem, or the next that is made."""
+        supply = self.supplies[group.stem]
+        room, stem = self.claim_room(group, supply, now, out)
         if room is not Room.FREE:
             return room
+        group.share.started(now)
         group.patience.start_began()
         group.coming += 1
         self.coming += 1
-        self.budget.take(group.memory_bytes - stem_bytes)
+        self.budget.take(group.memory_bytes - self.policy.stem_bytes)
         if stem is not None:
-            del supply.ready[stem]
-            self.budget.unshelve(stem_bytes)
             self.specialise(stem, group, now, now, out)
         else:
             supply.missed(now)
@@ -289,7 +352,7 @@ class Moves(Ledger):
         if self.closing:
             return
         group = self.groups.get(key)
-        if group is not None and (group.warm or group.frozen or group.coming or group.busy or group.finishing):
+        if group is not None and (group.warm or group.frozen or group.coming or group.busy or group.finishing or group.provision):
             return
         if group is None:
             group = self.new_group(key, version, now)

@@ -88,10 +88,13 @@ class Instance:
 
     `memory_bytes` is what it counts now. `since_s` is when it was asked for (STARTING), picked (RESERVED, FINISHING) or last used
     (IDLE, FROZEN). `group` and `claimed_s`, when it was given its function, are not set before CLAIMED. `kept_s` and `listed_s`
-    are `Cooling`'s: until when it is kept once it is frozen, and when that is looked at.
+    are `Cooling`'s: until when it is kept once it is frozen, and when that is looked at. `provisioned` is whether its version
+    keeps it for good; see `provision`.
     """
 
-    __slots__ = ("claimed_s", "group", "kept_s", "listed_s", "memory_bytes", "number", "since_s", "state", "stem")
+    __slots__ = (
+        "claimed_s", "group", "kept_s", "listed_s", "memory_bytes", "number", "provisioned", "since_s", "state", "stem",
+    )  # fmt: skip
 
     group: Group
     claimed_s: float
@@ -104,6 +107,7 @@ class Instance:
         self.since_s = 0.0
         self.kept_s = math.inf
         self.listed_s = math.inf
+        self.provisioned = False
 
     def see(self, event: Event) -> None:
         """Move to the state after `event`. Raises IllegalEvent, and then nothing has changed."""

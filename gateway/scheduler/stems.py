@@ -18,6 +18,7 @@ from sandbox.spec import StemKey
 
 if TYPE_CHECKING:
     from gateway.scheduler.group import Group
+    from gateway.scheduler.provision import Provision
 
 DECAY_S: Final = 60.0
 RETRY_FIRST_S: Final = 0.05
@@ -31,8 +32,8 @@ class Supply:
     """The stems of one (runtime, architecture)."""
 
     __slots__ = (
-        "_failures", "calm_s", "changed_s", "claims", "cold_s", "error", "final", "key", "least", "making", "most", "ready",
-        "retry_s", "starting", "target", "users",
+        "_failures", "calm_s", "changed_s", "claims", "cold_s", "error", "final", "key", "least", "making", "most",
+        "provisions", "ready", "retry_s", "starting", "target", "users",
     )  # fmt: skip
 
     def __init__(self, key: StemKey, least: int, most: int, now: float) -> None:
@@ -45,6 +46,7 @@ class Supply:
         self.ready: dict[Instance, None] = {}  #: newest last
         self.making = 0
         self.claims: deque[tuple[Group, float]] = deque()  #: starts that wait for a stem, and since when
+        self.provisions: deque[Provision] = deque()  #: the same for provisioned sandboxes, which come behind them
         self.starting = 0  #: sandboxes of this kind in Init
         self.calm_s = 0.0  #: stems are not refilled before, unless none is left
         self.retry_s = 0.0  #: nothing is made before
@@ -106,16 +108,16 @@ class Supply:
     @property
     def unclaimed(self) -> int:
         """Stems under way that no start waits for."""
-        return max(0, self.making - len(self.claims))
+        return max(0, self.making - len(self.claims) - len(self.provisions))
 
     @property
     def owed(self) -> int:
         """Stems that starts wait for and that nobody was asked for yet."""
-        return max(0, len(self.claims) - self.making)
+        return max(0, len(self.claims) + len(self.provisions) - self.making)
 
     def refill(self, now: float) -> int:
         """Stems to ask for beyond those, now: none while something starts, but for one when none is left."""
-        busy = self.starting or self.claims or now < self.calm_s
+        busy = self.starting or self.claims or self.provisions or now < self.calm_s
         parallel = PARALLEL if not busy else 0 if self.ready else 1
         return min(self.wanted - len(self.ready), parallel) - self.unclaimed
 

@@ -10,7 +10,18 @@ from typing import Any
 
 import orjson
 
-from gateway.records import Alias, Cors, FunctionVersion, LayerVersion, LoggingConfig, Policy, Statement, UrlConfig, UsedLayer
+from gateway.records import (
+    Alias,
+    Cors,
+    FunctionVersion,
+    LayerVersion,
+    LoggingConfig,
+    Policy,
+    Provisioned,
+    Statement,
+    UrlConfig,
+    UsedLayer,
+)
 from sandbox.spec import Architecture
 
 
@@ -22,12 +33,13 @@ def to_version(body: str) -> FunctionVersion:
     found: dict[str, Any] = orjson.loads(body)
     found["architecture"] = Architecture(found["architecture"])
     found["logging"] = LoggingConfig(**found["logging"])
+    found["provisioned"] = _provisioned(found)
     found["layers"] = tuple(UsedLayer(**one) for one in found.get("layers", ()))
     return FunctionVersion(**found)
 
 
 def to_alias(body: str) -> Alias:
-    return Alias(**orjson.loads(body))
+    return _alias(orjson.loads(body))
 
 
 def to_url(body: str) -> UrlConfig:
@@ -50,6 +62,16 @@ def to_layer_version(body: str) -> LayerVersion:
     if found["policy"] is not None:
         found["policy"] = _policy(found["policy"])
     return LayerVersion(**found)
+
+
+def _alias(found: dict[str, Any]) -> Alias:
+    found["provisioned"] = _provisioned(found)
+    found["former"] = _alias(found["former"]) if found.get("former") else None
+    return Alias(**found)
+
+
+def _provisioned(found: dict[str, Any]) -> Provisioned | None:
+    return Provisioned(**found["provisioned"]) if found.get("provisioned") else None
 
 
 def _policy(found: dict[str, Any]) -> Policy:

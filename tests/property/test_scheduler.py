@@ -19,10 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.records import FunctionVersion
 from gateway.scheduler import keepalive
-from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.admission import Quota
+from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
 from gateway.scheduler.policy import MIB, Policy
+from gateway.scheduler.provision import PARALLEL, Status
 from gateway.scheduler.state import Instance, State
 from gateway.scheduler.waiting import Place, Ticket
 from sandbox.spec import Architecture, StemKey
@@ -34,9 +36,12 @@ POLICY = Policy(
     memory_bytes=1024 * MIB,
     max_sandboxes=7,
     concurrency=6,
+    request_rate=5,
+    scaling_rate=40,
     queue_max=4,
     queue_max_per_key=3,
     freeze_after_s=0.25,
+    freeze_provisioned_s=3,
     keep_alive_s=5,
     stems_min=1,
     stems_max=2,
@@ -61,6 +66,8 @@ class Machine(RuleBasedStateMachine):
         self.running: dict[Instance, Ticket] = {}
         self.open: list[Ticket] = []  # those that have no fate yet
         self.fates: Counter[Ticket] = Counter()
+        self.most_used: dict[Quota, int] = {}  # the limit, or what was in use when it was lowered
+        self.targets = dict.fromkeys(MEMORY_MB, 0)
         for name, memory_mb in MEMORY_MB.items():
             self.versions[name] = version(name, memory_mb=memory_mb)
             self.perform(self.core.used(STEM, 1, self.now))
@@ -80,14 +87,18 @@ class Machine(RuleBasedStateMachine):
                     self.open.remove(ticket)
                     self.fates[ticket] += 1
                 case Freeze(instance):
-                    assert instance.state is State.FROZEN
+                    assert instance.state in (State.FROZEN, State.STOPPING), "or it has to go, in the same step"
                     self.frozen.append(instance)
                 case Stop(instance):
                     assert instance.state is State.STOPPING
                     self.running.pop(instance, None)
-                case Refuse(ticket, _, _):
+                case Refuse(ticket):
                     self.open.remove(ticket)
                     self.fates[ticket] += 1
+                case Announce(version):
+                    standing = self.core.standing((version.name, version.version, version.generation))
+                    assert standing is not None
+                    assert standing.status is not Status.IN_PROGRESS
 
     def among(self, *states: State) -> list[Instance]:
         return [instance for instance in self.instances if instance.state in states]
@@ -185,10 +196,23 @@ class Machine(RuleBasedStateMachine):
         old = self.versions[name]
         self.versions[name] = dataclasses.replace(old, generation=old.generation + 1)
         self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
+        self.targets[name] = 0
 
     @rule(name=NAMES, limit=st.sampled_from([None, 0, 1, 2]))
     def change_concurrency(self, name: str, limit: int | None) -> None:
         self.perform(self.core.reserved(name, limit, self.now))
+
+    @rule(name=NAMES, count=st.sampled_from([0, 1, 2, 3]))
+    def provision(self, name: str, count: int) -> None:
+        self.perform(self.core.provisioned(self.versions[name], count, self.now))
+        self.targets[name] = count
+
+    @rule(ahead_s=st.sampled_from([1e3, 1e7]))
+    def the_clock_jumps(self, ahead_s: float) -> None:
+        """As after a suspension: all that was due is late, and nobody called in between."""
+        self.now += ahead_s
+        self.perform(self.core.tick(self.now))
+        self.time_passes(0.0)
 
     @rule(passed_s=st.sampled_from([0.001, 0.02, 0.15, 0.3, 6.0, 61.0]))
     def time_passes(self, passed_s: float) -> None:
@@ -227,9 +251,13 @@ class Machine(RuleBasedStateMachine):
             own = Counter(instance.state for instance in self.instances if getattr(instance, "group", None) is group)
             assert group.busy == own[State.RESERVED], group
             assert group.finishing == own[State.FINISHING], group
-            assert group.coming == own[State.STARTING] + claims.count(group), group
-            assert len(group.warm) == own[State.IDLE], group
-            assert len(group.frozen) == own[State.FROZEN], group
+            kept = group.provision
+            starting, idle = (len(kept.starting), kept.idle) if kept is not None else (0, {})
+            assert group.coming == own[State.STARTING] - starting + claims.count(group), group
+            assert len(group.warm) + len(group.frozen) + len(idle) == own[State.IDLE] + own[State.FROZEN], group
+            assert {one.state for one in group.warm} <= {State.IDLE}, group
+            assert {one.state for one in group.frozen} <= {State.FROZEN}, group
+            assert group.plain == (not group.retired and kept is None)
             assert list(group.waiting) == [one for one in group.waiting if one.place is Place.QUEUED], group
             assert set(group.waiting) == {one for one in self.open if one.group is group and one.place is Place.QUEUED}, group
             assert group.held == sum(one.group is group and one.place is Place.HELD for one in self.open), group
@@ -245,11 +273,12 @@ class Machine(RuleBasedStateMachine):
     def each_sandbox_is_in_exactly_one_index(self) -> None:
         assert list(self.core.index.warm) == sorted(self.core.index.warm, key=lambda one: one.since_s)
         assert list(self.core.index.frozen) == sorted(self.core.index.frozen, key=lambda one: one.since_s)
-        assert set(self.core.index.warm) == set(self.among(State.IDLE))
-        assert set(self.core.index.frozen) == set(self.among(State.FROZEN))
-        for instance in self.among(State.IDLE):
+        ordinary = [one for one in self.instances if not one.provisioned]
+        assert set(self.core.index.warm) == {one for one in ordinary if one.state is State.IDLE}
+        assert set(self.core.index.frozen) == {one for one in ordinary if one.state is State.FROZEN}
+        for instance in self.core.index.warm:
             assert instance in instance.group.warm
-        for instance in self.among(State.FROZEN):
+        for instance in self.core.index.frozen:
             assert instance in instance.group.frozen
         ready = [stem for supply in self.core.supplies.values() for stem in supply.ready]
         assert set(ready) == set(self.among(State.STEM))
@@ -257,14 +286,43 @@ class Machine(RuleBasedStateMachine):
         assert self.core.supplies[STEM].starting == len(self.among(State.STARTING))
 
     @invariant()
+    def what_is_provisioned_is_kept(self) -> None:
+        provisions = self.core.provisions
+        found = {group.provision for group in self.groups() if group.provision is not None}
+        assert {one.group.key[0]: one.target for one in found} == {name: n for name, n in self.targets.items() if n}
+        for provision in found:
+            own = [one for one in self.instances if one.provisioned and one.group is provision.group]
+            assert set(provision.starting) == {one for one in own if one.state is State.STARTING}
+            assert set(provision.idle) == {one for one in own if one.state in (State.IDLE, State.FROZEN)}
+            assert set(provision.members) == set(own) - set(provision.starting), provision
+            assert provision.claimed == self.core.supplies[STEM].provisions.count(provision)
+            assert (provision in provisions.lacking) == (provision.lacks > 0)
+            assert provision.lacks >= 0, "never more than wanted"
+            for instance in own:
+                assert instance.state is not State.STOPPING
+                assert instance.memory_bytes == provision.group.memory_bytes
+            if provision.lacks:
+                assert provisions.under_way or self.core.wake_s < math.inf, "nothing will come"
+        provisioned = [one for one in self.instances if one.provisioned]
+        claimed = sum(one.claimed for one in found)
+        assert provisions.under_way == claimed + sum(one.state is State.STARTING for one in provisioned) <= PARALLEL
+        assert provisions.count == claimed + len(provisioned)
+        assert provisions.reserved_bytes == sum(
+            one.group.memory_bytes * (one.claimed + len(one.starting) + len(one.members)) for one in found
+        )
+        assert list(provisions.idle) == sorted(provisions.idle, key=lambda one: one.since_s)
+        assert set(provisions.idle) == {one for one in provisioned if one.state is State.IDLE}
+
+    @invariant()
     def memory_is_within_budget(self) -> None:
         budget = self.core.budget
         for instance in self.among(State.STARTING, State.RESERVED, State.FINISHING):
             assert instance.memory_bytes == instance.group.memory_bytes, instance
-        claimed = sum(group.memory_bytes - POLICY.stem_bytes for group in self.claims())
+        provisions = [provision.group for supply in self.core.supplies.values() for provision in supply.provisions]
+        claimed = sum(group.memory_bytes - POLICY.stem_bytes for group in [*self.claims(), *provisions])
         assert budget.used_bytes == claimed + sum(instance.memory_bytes for instance in self.instances)
         assert budget.used_count == len(self.instances)
-        idle = self.among(State.STEM, State.IDLE, State.FROZEN)
+        idle = [one for one in self.among(State.STEM, State.IDLE, State.FROZEN) if not one.provisioned]
         assert (budget.idle_bytes, budget.idle_count) == (sum(one.memory_bytes for one in idle), len(idle))
         stopping = self.among(State.STOPPING)
         assert (budget.stopping_bytes, budget.stopping_count) == (sum(one.memory_bytes for one in stopping), len(stopping))
@@ -279,6 +337,8 @@ class Machine(RuleBasedStateMachine):
         held = {ticket for ticket in self.open if ticket.place is Place.HELD}
         quotas = {share.quota for share in admission.shares.values()} | {admission.account}
         for share in admission.shares.values():
+            kept = [i for i in self.among(State.IDLE, State.FROZEN) if i.provisioned and i.group.share is share]
+            assert share.kept == len(kept), share.name
             working = [i for i in self.among(State.RESERVED, State.FINISHING) if i.group.share is share]
             queued = [t for t in self.open if t.place is Place.QUEUED and t.group.share is share]
             assert share.used == len(working) + len(queued), share.name
@@ -288,7 +348,11 @@ class Machine(RuleBasedStateMachine):
             parts = [share for share in admission.shares.values() if share.quota is quota]
             assert quota.used == sum(share.used for share in parts)
             assert quota.finishing == sum(share.finishing for share in parts)
-            assert not quota.waiting or quota.used >= quota.limit, "a free slot beside one who waits for it"
+            assert quota.kept == sum(share.kept for share in parts)
+            assert quota.open == quota.limit - quota.kept
+            assert not quota.waiting or quota.used >= quota.open, "a free slot beside one who waits for it"
+            assert quota.used <= max(quota.limit, self.most_used.get(quota, quota.used)), "more at once than the limit"
+            self.most_used[quota] = max(quota.limit, quota.used)
         assert {ticket for quota in quotas for ticket in quota.waiting} == held
         reserved = sum(quota.limit for quota in quotas if quota is not admission.account)
         assert admission.account.limit == max(0, POLICY.concurrency - reserved)
@@ -300,6 +364,7 @@ class Machine(RuleBasedStateMachine):
                 assert group not in self.core.starved
                 continue
             assert not group.warm, f"an idle match beside a waiter: {group}"
+            assert group.provision is None or not group.provision.idle, f"a provisioned match beside a waiter: {group}"
             assert group in self.core.rechecks
             assert group.coming or group.busy or group.finishing or group in self.core.starved, f"nothing will come: {group}"
             assert len(group.waiting) - group.coming <= POLICY.queue_max_per_key + POLICY.max_sandboxes
@@ -307,8 +372,43 @@ class Machine(RuleBasedStateMachine):
         if self.open:
             assert self.core.wake_s < math.inf
 
+    def come_to_rest(self) -> None:
+        """Everything that was begun ends well, and nothing new comes."""
+        for _ in range(1000):
+            for instance in list(self.instances):
+                match instance.state:
+                    case State.MAKING:
+                        self.perform(self.core.made(instance, self.now))
+                    case State.STARTING:
+                        self.perform(self.core.started(instance, self.now))
+                    case State.RESERVED:
+                        self.core.settled(instance, self.now)
+                    case State.FINISHING:
+                        del self.running[instance]
+                        self.perform(self.core.idled(instance, self.now))
+                    case State.STOPPING:
+                        self.instances.remove(instance)
+                        self.perform(self.core.stopped(instance, self.now))
+            while self.frozen:
+                self.perform(self.core.measured(self.frozen.pop(), 20 * MIB, self.now))
+            settled = not self.core.provisions.lacking or self.core.wake_s > self.now + 3 * 60
+            if settled and not self.among(State.MAKING, State.STARTING, State.RESERVED, State.FINISHING, State.STOPPING):
+                break
+            self.time_passes(1.0)
+
     def teardown(self) -> None:
-        """Whatever happened, closing ends with nothing."""
+        """Whatever happened, at rest there is what is provisioned, and closing ends with nothing."""
+        for name in MEMORY_MB:
+            self.perform(self.core.reserved(name, None, self.now))
+        self.time_passes(61.0)
+        self.come_to_rest()
+        for group in self.core.groups.values():
+            if group.provision is not None:
+                standing = group.provision.standing
+                if standing.status is Status.FAILED:
+                    assert "too few" in str(standing.reason), standing
+                else:
+                    assert standing.allocated == standing.available == standing.target
         self.perform(self.core.closed(self.now))
         ticket = Ticket(self.now + 1)
         self.open.append(ticket)
@@ -358,12 +458,14 @@ WEIGHTS = {
     "measure": 4,
     "update_function": 0.3,
     "change_concurrency": 0.2,
+    "provision": 0.4,
+    "the_clock_jumps": 0.1,
     "time_passes": 4,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(50))
 def test_a_long_walk(seed: int) -> None:
     rng = random.Random(seed)
     policy = keepalive.NAMES[seed % len(keepalive.NAMES)]
@@ -386,6 +488,8 @@ DRAWS: dict[str, Callable[[random.Random], object]] = {
     "final": lambda rng: rng.random() < 0.1,
     "kind": lambda rng: rng.choice(["again", "later", "final"]),
     "used_mb": lambda rng: rng.randrange(200),
+    "count": lambda rng: rng.choice([0, 1, 1, 2, 3]),
+    "ahead_s": lambda rng: rng.choice([1e3, 1e7]),
     "limit": lambda rng: rng.choice([None, None, 0, 1, 2]),
     "passed_s": lambda rng: rng.choice([0.001, 0.02, 0.02, 0.15, 0.3, 0.3, 6.0, 61.0]),
 }

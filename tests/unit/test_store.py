@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from gateway.records import LATEST, Alias, Cors, Function, FunctionVersion, LoggingConfig, Policy, Statement, UrlConfig
+from gateway.records import (
+    LATEST,
+    Alias,
+    Cors,
+    Function,
+    FunctionVersion,
+    LoggingConfig,
+    Policy,
+    Provisioned,
+    Statement,
+    UrlConfig,
+)
 from gateway.store import db
 from gateway.store.db import Database, StoreError, StoreTooNew, load_queries
 from gateway.store.functions import SqliteStore
@@ -90,8 +101,17 @@ def function(name: str = "f") -> Function:
     anybody = dataclasses.replace(statement, principal="*", condition=None)
     return Function(
         name=name,
-        versions={LATEST: full, "1": version(name, "1")},
-        aliases={"live": Alias(name="live", version="1", description="d", weights={"2": 0.25}, revision_id="a")},
+        versions={LATEST: full, "1": version(name, "1", provisioned=Provisioned(executions=2, last_modified="m"))},
+        aliases={
+            "live": Alias(name="live", version="1", description="d", weights={"2": 0.25}, revision_id="a"),
+            "moving": Alias(
+                name="moving",
+                version="2",
+                revision_id="b",
+                provisioned=Provisioned(executions=3, last_modified="2019-12-31T20:28:49+0000"),
+                former=Alias(name="moving", version="1", weights={"2": 0.5}, revision_id="c"),
+            ),
+        },
         urls={None: url, "live": dataclasses.replace(url, url_id=f"{name}-live", qualifier="live", cors=None)},
         policies={
             None: Policy(statements=(statement, anybody), revision_id="p"),

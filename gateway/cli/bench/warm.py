@@ -46,7 +46,7 @@ def command(seconds: int, as_json: bool, check: bool) -> None:
             wide: list[tuple[Wrk, Wrk]] = []
             narrow: list[tuple[Wrk, Wrk]] = []
             with progress(4 * ROUNDS + 1) as step:
-                with Instance(Path(directory) / "warm", {}) as instance:
+                with Instance(Path(directory) / "warm", {"request_rate": 0}) as instance:
                     isolation = str(instance.status()["isolation"])
                     target = deploy(instance, instance.api, "echo")
                     wrk(target, connections=CONNECTIONS, seconds=1)
