@@ -6,7 +6,7 @@
 - the *host* has the other end of the uplink. It refuses what is meant for itself, for a metadata service or back to sandboxes,
   before any other rule of the host could translate the address; it lets in only answers; it lends the rest its own address.
 
-Refusing is answered, so that a function's attempt fails at once instead of at its timeout.
+Refusing is an answer, so that a function's attempt fails at once instead of at its timeout.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ UPLINK: Final = "uplink"  #: the router's own end of the way out
 TURNED_ON: Final = "turned_on_ipv"  #: name of an empty chain: this table's Lambent turned on forwarding of IPv4 (…4), IPv6 (…6)
 PREFIX: Final = "lambent_"
 _LIMIT_S: Final = 10.0
+# A reset for TCP: of an ICMP error that comes while connect(2) still runs, the kernel takes notice a second later.
+_REFUSE: Final = "meta l4proto tcp reject with tcp reset\n        reject with icmpx admin-prohibited"
 
 #: Where clouds tell a machine its secrets, and link-local addresses in general, which are nobody's but the next link's.
 METADATA: Final = {
@@ -60,7 +62,7 @@ table inet lambent {{
         type filter hook forward priority filter; policy drop;
         iifname "{UPLINK}" accept
         oifname "{UPLINK}" fib saddr . iif oif exists accept
-        reject with icmpx admin-prohibited
+        {_REFUSE}
     }}
     chain input {{
         type filter hook input priority filter; policy drop;
@@ -102,7 +104,7 @@ table inet {name} {{ }}
 delete table inet {name}
 table inet {name} {{
     chain refused {{
-        reject with icmpx admin-prohibited
+        {_REFUSE}
     }}
     chain prerouting {{
         type filter hook prerouting priority mangle - 1; policy accept;

@@ -14,8 +14,8 @@ from tests.unit.test_service import values
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-# ProtectSystem=strict, ProtectHome=read-only, ProtectKernelTunables=yes and ReadWritePaths=, as systemd does them: what is bound to
-# itself before stays writable.
+# ProtectSystem=strict, ProtectHome=read-only, ProtectKernelTunables=yes and ReadWritePaths=, as systemd does them: what is bound
+# to itself before stays writable.
 MOUNTS = """
 set -e
 mkdir -p /run/lambent

@@ -87,6 +87,11 @@ def test_settings_survive_the_way_through_the_environment(file: Path) -> None:
         ({"account_id": "12"}, {}, "", "account_id: '12' does not look like one (from --account-id)"),
         ({}, {"LAMBENT_INSECURE": "perhaps"}, "", "insecure: 'perhaps' is neither true nor false (from LAMBENT_INSECURE)"),
         ({"url_base": "fn.example.com/x"}, {}, "", "url_base: 'fn.example.com/x' does not look like one (from --url-base)"),
+        ({"network": "bridge"}, {}, "", "network: 'bridge' is not one of auto, nat, none (from --network)"),
+        ({"network_allow": "10.0.0.1,db"}, {}, "", "network_allow: 'db' does not appear to be an IPv4 or IPv6 network"),
+        ({"network_allow": "10.0.0.1/8"}, {}, "", "network_allow: 10.0.0.1/8 has host bits set"),
+        ({"network_range": "10.0.0.0/24"}, {}, "", "network_range: 10.0.0.0/24 is not an IPv4 network from /8 to /22"),
+        ({"network_range": "fd00::/16"}, {}, "", "network_range: fd00::/16 is not an IPv4 network from /8 to /22"),
         ({"stems_min": "20"}, {}, "", "stems_max: 16 is less than stems_min, which is 20"),
     ],
 )
