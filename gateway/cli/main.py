@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "list": ("list", "Show the functions that there are."),
     "logs": ("logs", "Show what a function wrote."),
     "top": ("top", "Show what runs now."),
+    "provision": ("provision", "Keep sandboxes of a version or alias ready."),
     "remove": ("remove", "Delete functions."),
     "doctor": ("doctor", "Tell what this machine lacks, and what mends it."),
     "bench": ("bench", "Measure this machine: warm, cold."),
