@@ -75,6 +75,8 @@ def compose(
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{spec.runtime}"
     if spec.log_format != "Text":
         reserved["AWS_LAMBDA_LOG_FORMAT"] = spec.log_format
+    if spec.log_level is not None:
+        reserved["AWS_LAMBDA_LOG_LEVEL"] = spec.log_level
     if credentials is not None:
         reserved["AWS_ACCESS_KEY_ID"] = credentials.access_key_id
         reserved["AWS_SECRET_ACCESS_KEY"] = credentials.secret_access_key

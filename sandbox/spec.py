@@ -53,6 +53,7 @@ class FunctionSpec:
     log_group: str
     log_stream: str
     log_format: str = "Text"
+    log_level: str | None = None  #: least level of the function's own entries, with the JSON format only
 
     @property
     def stem(self) -> StemKey:

@@ -43,7 +43,10 @@ def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s:
         billed_ms += _billed(outcome.init_s * 1000)
     remarks = "".join(f"{line}\n" for line in outcome.log_lines) if outcome.log_lines else ""
     if version.logging.log_format == "JSON":
-        return remarks + _json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s)
+        done = ""
+        if version.logging.system_level == "DEBUG":
+            done = _json_runtime_done(request_id, outcome, duration_ms, now_wall_s) + "\n"
+        return remarks + done + _json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s)
     init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
     if in_init or outcome.status is _TIMEOUT or outcome.status is _FAILURE:
         init += "Status: timeout" if outcome.status is _TIMEOUT else f"Status: error\tError Type: {outcome.error_type}"
@@ -57,6 +60,14 @@ def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s:
 def _billed(duration_ms: float) -> int:
     """Each begun millisecond; what floating point adds to a whole one begins none."""
     return math.ceil(round(duration_ms, 6)) or 1
+
+
+def _json_runtime_done(request_id: str, outcome: Outcome, duration_ms: float, now_wall_s: float) -> str:
+    metrics = {"durationMs": round(duration_ms, 3), "producedBytes": len(outcome.payload)}
+    record: dict[str, Any] = {"requestId": request_id, "status": outcome.status.value, "metrics": metrics}
+    if outcome.error_type is not None:
+        record["errorType"] = outcome.error_type
+    return _event("platform.runtimeDone", now_wall_s, record)
 
 
 def _json_report(

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from gateway.clock import Clock
+from gateway.observe import log_levels
 from gateway.observe.log_files import START, LogEvent, LogFiles, Position
 from gateway.observe.retention import Keep, expire
+from gateway.records import LoggingConfig
 
 TAIL_BYTES: Final = 4096  #: of an invocation's log, for X-Amz-Log-Result
 _LINE_FEED: Final = 10
@@ -136,6 +138,38 @@ class LogStream:
         return self._prefix
 
 
+class FilteredStream(LogStream):
+    """The log of a function whose LoggingConfig says JSON: keeps the lines that `kept` says yes to."""
+
+    __slots__ = ("_kept", "_waiting")
+
+    def __init__(self, sink: _Sink, log_group: str, name: str, clock: Clock, kept: log_levels.Kept) -> None:
+        super().__init__(sink, log_group, name, clock)
+        self._kept = kept
+        self._waiting = b""
+
+    def output(self, data: bytes) -> None:
+        *lines, self._waiting = (self._waiting + data).split(b"\n")
+        if len(self._waiting) >= _PARTIAL_BYTES:
+            lines.append(self._waiting)
+            self._waiting = b""
+        if found := [line for line in lines if self._kept.is_kept(line)]:
+            super().output(b"\n".join(found) + b"\n")
+
+    def platform(self, line: str) -> None:
+        self._finish()
+        if found := [each for each in line.split("\n") if self._kept.is_kept_of_platform(each)]:
+            super().platform("\n".join(found))
+
+    def close(self) -> None:
+        self._finish()
+        super().close()
+
+    def _finish(self) -> None:
+        if self._waiting:
+            self.output(b"\n")
+
+
 class _Sink:
     """One function's log on its way to the disk.
 
@@ -224,8 +258,11 @@ class Logs:
     def __repr__(self) -> str:
         return f"<Logs {len(self._sinks)} functions, {self.taken - self.written} bytes waiting>"
 
-    def open(self, function_name: str, log_group: str, stream: str) -> LogStream:
-        """The log of a new sandbox of this function."""
+    def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig | None = None) -> LogStream:
+        """The log of a new sandbox of this function; `config` says which entries of which level are kept."""
+        if config is not None and config.log_format == "JSON":
+            kept = log_levels.Kept(config.application_level, config.system_level)
+            return FilteredStream(self._sink(function_name), log_group, stream, self._clock, kept)
         return LogStream(self._sink(function_name), log_group, stream, self._clock)
 
     def start(self) -> None:

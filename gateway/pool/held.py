@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from gateway.records import FunctionVersion
+from gateway.records import FunctionVersion, LoggingConfig
 from gateway.scheduler.commands import Why
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
@@ -48,7 +48,7 @@ class LogStream(Protocol):
 class Logs(Protocol):
     """Opens log streams."""
 
-    def open(self, function_name: str, log_group: str, stream: str) -> LogStream: ...
+    def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig) -> LogStream: ...
 
 
 class _NoLog:
@@ -131,6 +131,7 @@ def spec_of(
         log_group=version.logging.log_group,
         log_stream=f"{date:%Y/%m/%d}/[{version.version}]{secrets.token_hex(16)}",
         log_format=version.logging.log_format,
+        log_level=version.logging.application_level,
     )
 
 

@@ -19,7 +19,7 @@ from gateway.control.catalog import Catalog
 from gateway.invocation import Invocation
 from gateway.invoke.invoker import Invoker
 from gateway.pool.pool import Pool
-from gateway.records import FunctionVersion
+from gateway.records import FunctionVersion, LoggingConfig
 from gateway.scheduler.commands import Command, Make, Run, Specialise
 from gateway.scheduler.core import Core
 from gateway.scheduler.policy import MIB, Policy
@@ -72,7 +72,7 @@ class Memory:
 
     def close(self) -> None: ...
 
-    def open(self, function_name: str, log_group: str, stream: str) -> Memory:
+    def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig) -> Memory:
         return self
 
 

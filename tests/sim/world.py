@@ -16,7 +16,7 @@ from gateway.control.catalog import Catalog
 from gateway.invocation import Invocation, InvokeResult
 from gateway.invoke.invoker import Invoker
 from gateway.pool.pool import Pool
-from gateway.records import Function
+from gateway.records import Function, LoggingConfig
 from gateway.scheduler.policy import MIB, Policy
 from gateway.tally import Tallies
 from sandbox.testing import Behaviour, FakeHost
@@ -76,7 +76,7 @@ class Book:
     def __init__(self) -> None:
         self.streams: list[BookStream] = []
 
-    def open(self, function_name: str, log_group: str, stream: str) -> BookStream:
+    def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig) -> BookStream:
         assert log_group == f"/aws/lambda/{function_name}"
         self.streams.append(BookStream(f"{log_group}/{stream}"))
         return self.streams[-1]

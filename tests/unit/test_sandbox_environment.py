@@ -78,4 +78,6 @@ def test_a_function_overrides_what_is_unreserved_and_nothing_else() -> None:
 
 def test_log_format_is_said_only_where_it_is_json() -> None:
     assert "AWS_LAMBDA_LOG_FORMAT" not in compose(SPEC, "127.0.0.1:9001")
-    assert compose(dataclasses.replace(SPEC, log_format="JSON"), "x:1")["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+    assert "AWS_LAMBDA_LOG_LEVEL" not in compose(SPEC, "127.0.0.1:9001")
+    made = compose(dataclasses.replace(SPEC, log_format="JSON", log_level="WARN"), "x:1")
+    assert (made["AWS_LAMBDA_LOG_FORMAT"], made["AWS_LAMBDA_LOG_LEVEL"]) == ("JSON", "WARN")

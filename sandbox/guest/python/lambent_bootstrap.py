@@ -314,6 +314,10 @@ def main(connection_fd: int | None) -> None:
         log_sink = _set_up()
         _freshen()
         environ = os.environ
+        if "AWS_LAMBDA_LOG_FORMAT" in environ or "AWS_LAMBDA_LOG_LEVEL" in environ:
+            import lambent_log_json
+
+            lambent_log_json.apply(environ, log_sink)
         connection = None if connection_fd is None else socket.socket(fileno=connection_fd)
         client = LambdaRuntimeClient(environ.get("AWS_LAMBDA_RUNTIME_API", ""), connection)
         run(environ.get("_HANDLER", ""), client, log_sink)

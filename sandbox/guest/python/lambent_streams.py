@@ -53,22 +53,28 @@ class LogSink:
 
     def __init__(self, fd: int) -> None:
         self._pipe = Pipe(fd, "wb", closefd=False)
+        self.describe = describe  #: gives the text of an error document
 
     def log(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the function closed its standard output
             self._pipe.write(text.encode("utf-8", "backslashreplace"))
 
     def log_error(self, error: dict[str, object]) -> None:
-        lines = ["[ERROR] {}: {}".format(error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
-        if not error["errorMessage"]:
-            lines[0] = "[ERROR] {}".format(error["errorType"])
-        stack = error["stackTrace"]
-        assert isinstance(stack, list)
-        for line in (line for element in stack for line in element.splitlines()):
-            text = line.lstrip(" ")
-            lines.append(_NO_BREAK_SPACE * (len(line) - len(text)) + text)
         flush()
-        self.log("\n".join(lines) + "\n")
+        self.log(self.describe(error))
+
+
+def describe(error: dict[str, object]) -> str:
+    """An error document as AWS has it in a log of text."""
+    lines = ["[ERROR] {}: {}".format(error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
+    if not error["errorMessage"]:
+        lines[0] = "[ERROR] {}".format(error["errorType"])
+    stack = error["stackTrace"]
+    assert isinstance(stack, list)
+    for line in (line for element in stack for line in element.splitlines()):
+        text = line.lstrip(" ")
+        lines.append(_NO_BREAK_SPACE * (len(line) - len(text)) + text)
+    return "\n".join(lines) + "\n"
 
 
 class LambdaLoggerHandler(logging.Handler):

@@ -291,3 +291,51 @@ def test_functions_that_do_not_start(tmp_path: Path, handler: str, source: str) 
     assert theirs.status == ours.status
     assert [comparable(one) for one in theirs.requests] == [comparable(one) for one in ours.requests]
     assert lines(theirs.output)[-3:] == lines(ours.output)[-3:]
+
+
+LOGGING = """
+import logging
+
+log = logging.getLogger("app")
+log.warning("at import")
+logging.getLogger().setLevel(logging.getLogger().level or logging.DEBUG)
+
+
+def handler(event, context):
+    log.debug("debug"); log.info("info %s %r", 1, "ä"); log.warning("warn"); log.error("error"); log.critical("critical")
+    log.log(35, "between"); log.log(5, "low"); log.info({"a": {"b": [1, None]}}); log.info({"not": object}, extra={"more": 1})
+    log.info("extra", extra={"order": 7, "when": {1: 2}, "none": None, "thing": Exception})
+    print("printed as it is")
+    try:
+        {}["missing"]
+    except KeyError:
+        log.exception("caught\\nin two lines")
+    raise ValueError("told")
+"""
+
+
+@pytest.mark.parametrize("level", [None, "TRACE", "INFO", "WARN", "ERROR", "FATAL", "nonsense"])
+@pytest.mark.parametrize("form", ["JSON", "Text"])
+def test_advanced_logging_controls(form: str, level: str | None, tmp_path: Path) -> None:
+    write(tmp_path, LOGGING)
+    extra = {"AWS_LAMBDA_LOG_FORMAT": form} | ({} if level is None else {"AWS_LAMBDA_LOG_LEVEL": level})
+    theirs, ours = both(tmp_path, [b"{}", b"{}"], **extra)
+    assert [comparable(one) for one in theirs.requests] == [comparable(one) for one in ours.requests]
+    if form == "Text":
+        assert lines(theirs.output) == lines(ours.output)
+        return
+    pairs = zip(lines(theirs.output), lines(ours.output), strict=True)
+    for one, other in pairs:
+        if one.startswith("{"):
+            assert list(json.loads(one)) == list(json.loads(other))
+            assert timeless(one) == timeless(other)
+        else:
+            assert one == other
+
+
+def timeless(line: str) -> Any:
+    entry = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.pop("timestamp"))
+    if "stackTrace" in entry:  # frames of the runtimes themselves are not alike
+        entry["stackTrace"] = [frame for frame in entry["stackTrace"] if "/app.py" in frame]
+    return entry
