@@ -50,6 +50,7 @@ def _sections(gateway: list[Fact]) -> list[Section]:
     host.insert(after, probe.guarded("delegation", surroundings.delegation))
     return [
         Section("Sandboxes", True, tuple(host)),
+        Section("Network of functions", True, tuple(surroundings.network())),
         Section("Gateway", True, tuple(gateway)),
         Section("Runtimes", False, tuple(runtimes)),
         Section("Nothing of this version needs these yet", False, tuple(surroundings.surroundings())),

@@ -174,7 +174,7 @@ def tables() -> list[tuple[str, str]]:
 
 def dropping() -> list[str]:
     """Chains of others that drop what is forwarded unless they know it, as Docker's and most firewalls' do. Raises NftError."""
-    found = json.loads(run("-j", "list", "chains"))["nftables"]
+    found = json.loads(run("-j", "list", "chains") or '{"nftables": []}')["nftables"]
     chains = [item["chain"] for item in found if "chain" in item]
     return [
         f"{chain['family']} {chain['table']} {chain['name']}"

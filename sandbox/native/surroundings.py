@@ -7,20 +7,21 @@ tells it. Each check takes what it looks at as arguments, with this host's as th
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import platform
-import shutil
 import socket
-import subprocess
 from pathlib import Path
 
-from sandbox.native import cgroups
+from sandbox.native import cgroups, nat, ruleset
+from sandbox.native import resolver as resolv
 from sandbox.native.probe import Fact, Level, as_root, guarded, install
 
 ASK_S = 1.0
 ENGINE_SOCKET = "/var/run/docker.sock"
-NFT_DIRECTORIES = "/usr/sbin:/sbin:/usr/local/sbin"
+NO_NETWORK = "functions have no network (`none`)"
+MODULES = "veth nf_tables nf_nat nft_masq nft_fib_inet nft_reject_inet"
 
 #: machine: (the other one in AWS's words, qemu's name of it in binfmt_misc)
 OTHERS = {"x86_64": ("arm64", "qemu-aarch64"), "aarch64": ("x86_64", "qemu-x86_64")}
@@ -39,32 +40,48 @@ def delegation(root: Path = Path("/"), found: cgroups.Hierarchies | None = None)
     return Fact("delegation", Level.DEGRADED, detail, "run it as a service with Delegate=yes", as_root("systemctl start lambent"))
 
 
-def nft(path: str | None = None) -> Fact:
-    """Whether packet filter rules can be read, which needs the program, the kernel's part and the right. `path` is as in PATH."""
-    found = shutil.which("nft", path=path or f"{os.environ.get('PATH', '')}:{NFT_DIRECTORIES}")
-    if found is None:
-        return Fact("nft", Level.MISSING, "no nft: nothing can route and filter for sandboxes", "install it", install("nftables"))
+def nft() -> Fact:
+    """Whether the packet filter would take nat's rules: the program is there, the kernel has its part, and we the right."""
     try:
-        done = subprocess.run([found, "list", "tables"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ASK_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Fact("nft", Level.MISSING, f"{found} does not answer: {error}", "install it again", install("nftables"))
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-        return Fact("nft", Level.MISSING, f"nft is refused: {said}", "be root; load the module", as_root("modprobe nf_tables"))
+        found = ruleset.program()
+    except ruleset.NftError:
+        return Fact("nft", Level.DEGRADED, f"no nft: {NO_NETWORK}", "install it", install("nftables"))
+    samples = (ipaddress.ip_network("10.64.0.0/16"), ipaddress.ip_network("fd00::/64"))
+    try:
+        ruleset.check(ruleset.host(ruleset.table_of("doctor"), "lb-doctor", samples))
+        ruleset.check(ruleset.router())
+    except ruleset.NftError as error:
+        return Fact(
+            "nft", Level.DEGRADED, f"{error}: {NO_NETWORK}", "be root; load the modules", as_root(f"modprobe -a {MODULES}")
+        )
     return Fact("nft", Level.GOOD, f"packet filter rules can be made with {found}")
 
 
+def forwarding(root: Path = Path("/")) -> Fact:
+    """Whether this host passes on what sandboxes send: the switch can be turned, and no firewall drops it."""
+    name, switch = "forwarding", root / "proc/sys/net/ipv4/ip_forward"
+    if not os.access(switch, os.W_OK):
+        remedy = "be root; in a container, --privileged; in a service, ReadWritePaths=/proc/sys/net"
+        return Fact(name, Level.DEGRADED, f"{switch} cannot be written: {NO_NETWORK}", remedy)
+    try:
+        chains = ruleset.dropping()
+    except ruleset.NftError:  # that is a fact of its own
+        chains = []
+    if chains:
+        detail = f"nft chain {', '.join(chains)} drops what it does not know, so what functions send may get nowhere"
+        tables = {"ip": "iptables", "ip6": "ip6tables"}
+        programs = [tables[family] for family, table, _ in map(str.split, chains) if table == "filter" and family in tables]
+        commands = [as_root(f"{each} -I FORWARD -{way} lb-+ -j ACCEPT") for each in programs for way in "io"]
+        return Fact(name, Level.DEGRADED, detail, "let pass what comes from and goes to links named lb-…", " && ".join(commands))
+    versions = "IPv4 and IPv6" if nat.has_ipv6(root / "proc/net/if_inet6") else "IPv4; this machine has no IPv6 address"
+    return Fact(name, Level.GOOD, versions)
+
+
 def resolver(root: Path = Path("/")) -> Fact:
-    """The name servers that a sandbox with a network could ask: its loopback is not that on which systemd-resolved listens."""
-    for name in ("etc/resolv.conf", "run/systemd/resolve/resolv.conf"):
-        try:
-            lines = [line.split() for line in (root / name).read_text(errors="replace").splitlines()]
-        except OSError:
-            continue
-        servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
-        if upstream := [server for server in servers if not server.startswith("127.") and server != "::1"]:
-            return Fact("resolver", Level.GOOD, f"name servers: {', '.join(upstream)}")
-    detail = "no name server but this machine itself is known, and a sandbox with a network of its own does not reach that"
+    """The name servers that sandboxes with a network ask."""
+    if servers := resolv.find(root).servers:
+        return Fact("resolver", Level.GOOD, f"name servers: {', '.join(map(str, servers))}")
+    detail = "no name server but this machine itself is known, and functions do not reach that: they cannot resolve names"
     return Fact("resolver", Level.DEGRADED, detail, "name one in /etc/resolv.conf, as `nameserver ADDRESS`")
 
 
@@ -108,11 +125,14 @@ def docker_engine(address: str | None = None) -> Fact:
     return Fact("Docker Engine", Level.GOOD, f"{version} at {path}")
 
 
+def network() -> list[Fact]:
+    """What the network `nat` needs; without it there is `none`. Blocks for some ten milliseconds; never raises."""
+    return [guarded("nft", nft), guarded("forwarding", forwarding), guarded("resolver", resolver)]
+
+
 def surroundings() -> list[Fact]:
     """What nothing of Lambent needs yet. Blocks for up to two seconds; never raises."""
     return [
-        guarded("nft", nft),
-        guarded("resolver", resolver),
         guarded("binfmt", emulation),
         guarded("Docker Engine", docker_engine),
     ]

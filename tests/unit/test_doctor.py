@@ -24,7 +24,7 @@ from gateway import host, up
 from gateway.cli import checks, doctor
 from gateway.cli.main import main
 from sandbox.guest import syscalls
-from sandbox.native import cgroups, probe, surroundings
+from sandbox.native import cgroups, probe, ruleset, surroundings
 from sandbox.native.nodes import MAJORS, Node
 from sandbox.native.probe import Fact, Level
 from tests.unit.test_interpreters import made
@@ -43,6 +43,8 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
         "proc/sys/fs/binfmt_misc/qemu-x86_64": "enabled\ninterpreter /usr/bin/qemu-x86_64-static\n",
         "etc/resolv.conf": "# upstream\nnameserver 192.0.2.1\n",
         "dev/loop-control": "",
+        "proc/sys/net/ipv4/ip_forward": "0\n",
+        "proc/net/if_inet6": "20010db8000000000000000000000001 02 40 00 80     eth0\n",
     }
     root = tmp_path / "host"
     for name, text in files.items():
@@ -53,10 +55,10 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
     (root / "cgroup").mkdir()
     monkeypatch.setenv("PATH", f"{root}/bin")
     monkeypatch.setattr(probe, "MKFS_DIRECTORIES", "")
-    monkeypatch.setattr(surroundings, "NFT_DIRECTORIES", "")
+    monkeypatch.setattr(ruleset, "DIRECTORIES", "")
     for module, names in (
         (probe, ("seccomp", "ext4_images", "overlay")),
-        (surroundings, ("delegation", "resolver", "emulation")),
+        (surroundings, ("delegation", "forwarding", "resolver", "emulation")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, _on(getattr(module, name), root))
@@ -192,6 +194,17 @@ def nft_refused(root: Path, _: Patch) -> None:
     program(root / "bin/nft", "echo 'Error: Operation not permitted' >&2; exit 1")
 
 
+def firewall(family: str, table: str) -> Callable[[Path, Patch], None]:
+    """One that drops what is forwarded, in the words of `nft -j list chains`."""
+    chain = {"family": family, "table": table, "name": "FORWARD", "hook": "forward", "policy": "drop"}
+    said = json.dumps({"nftables": [{"metainfo": {}}, {"chain": {**chain, "policy": "accept"}}, {"chain": chain}]})
+    return lambda root, _: program(root / "bin/nft", f"[ \"$1\" != -j ] || echo '{said}'")
+
+
+def fixed_switch(_: Path, patch: Patch) -> None:
+    patch.setattr(os, "access", lambda path, mode: "ip_forward" not in str(path))
+
+
 def interpreters(*versions: str) -> Callable[[Path, Patch], None]:
     return patched(probe, "find_interpreters", lambda: [made(version) for version in versions])
 
@@ -220,9 +233,20 @@ TAKEN: list[tuple[str, Callable[[Path, Patch], None], str, str, str, str, int]] 
     ("python", interpreters("3.11.2"), "runtime python3.12", "missing", "not installed", "", 0),
     ("node", patched(probe, "find_nodes", list), "runtime nodejs20.x", "missing", "not installed", "", 0),
     ("interpreters", interpreters(), "runtime python3.11", "missing", "not installed", "", 1),
-    ("nft", without("bin/nft"), "nft", "missing", "no nft", "apt-get install -y nftables", 0),
-    ("nf_tables", nft_refused, "nft", "missing", "Operation not permitted", "modprobe nf_tables", 0),
-    ("upstream", local_resolver_only, "resolver", "degraded", "this machine itself", "", 0),
+    ("nft", without("bin/nft"), "nft", "degraded", "functions have no network", "apt-get install -y nftables", 0),
+    ("nf_tables", nft_refused, "nft", "degraded", "Operation not permitted", "modprobe -a veth nf_tables", 0),
+    ("switch", fixed_switch, "forwarding", "degraded", "functions have no network", "", 0),
+    (
+        "docker",
+        firewall("ip", "filter"),
+        "forwarding",
+        "degraded",
+        "ip filter FORWARD",
+        "iptables -I FORWARD -i lb-+ -j ACCEPT",
+        0,
+    ),
+    ("firewalld", firewall("inet", "firewalld"), "forwarding", "degraded", "inet firewalld FORWARD", "", 0),
+    ("upstream", local_resolver_only, "resolver", "degraded", "cannot resolve names", "", 0),
     ("emulator", without("proc/sys/fs/binfmt_misc/qemu-aarch64"), "binfmt", "missing", "arm64", "-y qemu-user-static", 0),
     ("engine", without("docker.sock"), "Docker Engine", "missing", "none at", "apt-get install -y docker.io", 0),
 ]
