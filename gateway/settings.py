@@ -210,14 +210,14 @@ def load(flags: Mapping[str, str | bool | None], env: Mapping[str, str], config:
 
 def unknown(env: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that looks as if it were meant for Lambent and that nothing reads."""
-    known = [variable(definition.name) for definition in DEFINITIONS]
+    known = [name.removeprefix(PREFIX) for name in (*(variable(definition.name) for definition in DEFINITIONS), *_OTHERS)]
     sentences = []
     for name in sorted(env):
-        if name.startswith(PREFIX) and name not in known and name not in _OTHERS:
-            near = difflib.get_close_matches(name, [*known, *_OTHERS], n=1)
-            sentences.append(
-                f"{name}: there is no such setting (from the environment)" + (f"; did you mean {near[0]}?" if near else "")
-            )
+        rest = name.removeprefix(PREFIX)
+        if rest != name and rest not in known:
+            near = difflib.get_close_matches(rest, known, n=1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            sentences.append(f"{name}: there is no such setting (from the environment){hint}")
     return sentences
 
 

@@ -83,14 +83,23 @@ def take(data_dir: Path) -> int:
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        reason = "it is not a directory" if isinstance(error, FileExistsError) else error.strerror
-        raise Refused(f"data_dir: cannot use {data_dir}: {reason}. Another one can be given with --data-dir.") from error
+        raise _unusable(
+            data_dir, "it is not a directory" if isinstance(error, FileExistsError) else str(error.strerror)
+        ) from error
+    if not os.access(data_dir, os.W_OK):
+        os.close(fd)
+        read_only = os.statvfs(data_dir).f_flag & os.ST_RDONLY
+        raise _unusable(data_dir, "it is on a read-only file system" if read_only else "this user may not write there")
     if not _locked(fd):
         os.close(fd)
         raise Refused(
             f"data_dir: {data_dir} is in use by another `lambent up`. Stop that one, or give this one its own --data-dir."
         )
     return fd
+
+
+def _unusable(data_dir: Path, reason: str) -> Refused:
+    return Refused(f"data_dir: cannot use {data_dir}: {reason}. Another one can be given with --data-dir.")
 
 
 def _locked(fd: int) -> bool:

@@ -243,6 +243,32 @@ def test_up_tells_a_wrong_setting(stub: Stub) -> None:
     assert (result.exit_code, result.stderr) == (1, "lambent: port: 'x' is not a whole number (from --port)\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (["nonsense"], 2, "lambent: No such command 'nonsense'"),
+        (["list", "--nonsense"], 2, "lambent: No such option"),
+        (["bench", "warm", "--nonsense"], 2, "lambent: No such option"),
+        (["deploy", "/nowhere"], 2, "lambent: Invalid value for 'DIR'"),
+        (["top", "--sort", "x"], 2, "lambent: Invalid value for '--sort'"),
+    ],
+)
+def test_every_complaint_begins_alike(arguments: list[str], code: int, last: str) -> None:
+    result = run(None, *arguments)
+    assert result.exit_code == code
+    assert "Error" not in result.output
+    assert "Usage: " in result.output
+    assert result.output.splitlines()[-1].startswith(last)
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.cli.list.Api", interrupt)
+    assert run(None, "list").exit_code == 130
+
+
 def test_version_as_an_option() -> None:
     assert CliRunner().invoke(main, ["--version"]).output.startswith("lambent ")
 
@@ -253,7 +279,7 @@ def test_up_refuses_to_be_reachable(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], *([name] for name in ("up", "deploy", "invoke", "list", "logs", "remove", "bench", "version"))]
+    "command", [[], *([name] for name in ("up", "deploy", "invoke", "list", "logs", "top", "remove", "bench", "version"))]
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"])

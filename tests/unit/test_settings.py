@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import DEFINITIONS, SettingError, Settings, load, variable
+from gateway.settings import DEFINITIONS, SettingError, Settings, load, unknown, variable
 
 HOME = {"HOME": "/home/ada"}
 
@@ -124,6 +124,15 @@ def test_address_that_others_can_reach_is_refused(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
 def test_loopback_is_safe(host: str) -> None:
     assert load({"host": host}, HOME).host == host
+
+
+def test_variables_that_nothing_reads_are_told_with_the_nearest_that_is() -> None:
+    known = {variable(definition.name): "1" for definition in DEFINITIONS}
+    assert unknown({**known, "LAMBENT_CONFIG": "x", "LAMBENT_ENDPOINT": "y", "LAMBENTISH": "z", "PATH": "/bin"}) == []
+    assert unknown({"LAMBENT_PROT": "1", "LAMBENT_XYZZY": "2"}) == [
+        "LAMBENT_PROT: there is no such setting (from the environment); did you mean LAMBENT_PORT?",
+        "LAMBENT_XYZZY: there is no such setting (from the environment)",
+    ]
 
 
 def test_every_setting_is_explained_and_says_its_unit() -> None:
