@@ -52,6 +52,7 @@ from gateway.store.db import StoreError
 from gateway.tally import Tallies
 from gateway.up import CODE, LOGS, STATE
 from sandbox import process_log
+from sandbox.docker.driver import DockerDriver
 from sandbox.driver import Driver
 from sandbox.environment import Credentials
 from sandbox.errors import SandboxError
@@ -203,7 +204,7 @@ def _driver(settings: Settings, place: Place) -> Driver:
     """Sandboxes where there is a spawner. Without root there are none, whatever the setting: the banner says so."""
     code_dir = str(settings.data_dir / STATE / CODE)
     if place.spawner is not None:
-        return NativeDriver(place.spawner, code_dir)
+        return (DockerDriver if settings.driver == "docker" else NativeDriver)(place.spawner, code_dir)
     return PlainDriver()
 
 

@@ -50,8 +50,14 @@ class Settings:
         dataclasses.MISSING,
         "Where functions are kept. Default: /var/lib/lambent for root, else lambent in the user's data directory.",
     )
-    driver: Literal["auto", "native"] = _setting(
-        "auto", "What runs functions. native: sandboxes where root starts it, plain processes without isolation elsewhere."
+    driver: Literal["auto", "native", "docker"] = _setting(
+        "auto",
+        "What runs functions. native (auto): sandboxes where root starts it, plain processes without isolation elsewhere. "
+        "docker: containers of a Docker Engine.",
+    )
+    docker_host: str = _setting("unix:///var/run/docker.sock", "The Docker Engine of this machine.", shape=r"unix:///\S+")
+    runtime_images: str = _setting(
+        "lambent/{runtime}:{architecture}", "Images in which the docker driver runs zip functions.", shape=r"\S*\{runtime\}\S*"
     )
     network: Literal["auto", "nat", "none"] = _setting(
         "auto",

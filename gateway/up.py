@@ -119,6 +119,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
     owner = owner_of(settings.data_dir)
     environment = {**os.environ, **settings.environment()}
     notify_path = environment.pop("NOTIFY_SOCKET", None)
+    driver = _driver(settings, root=root)
     _allow_many_files()
     python = (sys.executable, "-P", "-m")
     gateway = (*python, "gateway.app", "--owner", owner)
@@ -135,7 +136,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                     name="spawner",
                     command=(
                         *python,
-                        "sandbox.native.spawner",
+                        f"sandbox.{driver}.spawner",
                         json.dumps(
                             {
                                 "listen_fd": meeting.fd,
@@ -150,6 +151,8 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "network_range": settings.network_range,
                                 "log_level": settings.log_level,
                                 "log_format": settings.log_format,
+                                "engine": settings.docker_host,
+                                "runtime_images": settings.runtime_images,
                             }
                         ),
                     ),
@@ -171,6 +174,17 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
     prepare(settings.data_dir / STATE, 0o700)
     plans = [Plan(name="gateway", command=gateway, environment=environment, grace_s=settings.drain_s + 10)]
     return _run(plans, settings, owner, environment, notify_path, demo=demo, root=False)
+
+
+def _driver(settings: Settings, *, root: bool) -> str:
+    """Which of the packages below `sandbox` makes sandboxes. Raises Refused."""
+    if settings.driver != "docker":
+        return "native"
+    if not root:
+        raise Refused("driver: docker needs root, to enter the containers that the engine makes. Start it with sudo.")
+    if importlib.util.find_spec("aiodocker") is None:
+        raise Refused("driver: docker needs the package aiodocker: pip install 'lambent[docker]'")
+    return "docker"
 
 
 def _run(

@@ -17,6 +17,7 @@ from gateway.cli.bench.instance import Instance
 from gateway.up import owner_of
 from sandbox.native import probe
 from tests import leftovers
+from tests.engine import DockerEngine, why_no_engine
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("lambent", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("lambent")
 
-REQUIRED = os.environ.get("LAMBENT_REQUIRE") == "native"
+REQUIRED = os.environ.get("LAMBENT_REQUIRE", "").split(",")
 LABELS = pytest.StashKey[set[str]]()
 DIRECTORIES = pytest.StashKey[set[Path]]()
 LOOP = pytest.StashKey[asyncio.AbstractEventLoop]()
@@ -68,15 +69,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("real") is not None and (reason := why_no_sandboxes()) is not None:
         pytest.skip(reason)
+    if item.get_closest_marker("docker") is not None and (reason := why_no_engine()) is not None:
+        pytest.skip(reason)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Where real sandboxes are required, a real test that is skipped has failed."""
+    """Where real sandboxes, or containers, are required, such a test that is skipped has failed."""
     report = yield
-    if REQUIRED and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("real") is not None:
-        report.outcome = "failed"
-        report.longrepr = f"skipped although LAMBENT_REQUIRE=native: {call.excinfo.value if call.excinfo else ''}"
+    for marker, required in (("real", "native"), ("docker", "docker")):
+        if required in REQUIRED and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker(marker):
+            report.outcome = "failed"
+            report.longrepr = f"skipped although LAMBENT_REQUIRE has {required}: {call.excinfo.value if call.excinfo else ''}"
     return report
 
 
@@ -90,7 +94,7 @@ def why_no_sandboxes() -> str | None:
 @pytest.fixture(autouse=True)
 def _descriptors(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a descriptor open. Not for those that use a gateway of the whole session, which may start meanwhile."""
-    if {"lambent_up", "lambda_client"} & set(request.fixturenames):
+    if {"lambent_up", "lambda_client", "containers"} & set(request.fixturenames):
         yield
         return
     before = _open()
@@ -138,6 +142,18 @@ def owner(request: pytest.FixtureRequest) -> Iterator[str]:
     yield label
     found = leftovers.labelled([label], [])
     assert not found, f"left behind: {found}"
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """An engine for the whole session, with the image in which zip functions of Python run."""
+    engine = DockerEngine()
+    try:
+        engine.start()
+        engine.build("python3.11")
+        yield engine
+    finally:
+        engine.close()
 
 
 @pytest.fixture(scope="session")

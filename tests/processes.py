@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests import leftovers
 
-_ZYGOTE = "lambent_zygote.py"
+_ZYGOTES = ("lambent_zygote.py", "lambent_porter.py")
 
 
 class Stat(NamedTuple):
@@ -74,7 +74,7 @@ class Family:
                 line = command(process.pid)
                 if "gateway.app" in line:
                     self.gateway = process.pid
-                elif "sandbox.native.spawner" in line:
+                elif "sandbox.native.spawner" in line or "sandbox.docker.spawner" in line:
                     self.spawner = process.pid
         self.zygotes, self.inits = _told_apart(process for process in everybody if process.parent == self.spawner)
         inits = set(self.inits)
@@ -96,6 +96,6 @@ def _told_apart(born: Iterable[Stat]) -> tuple[list[int], list[int]]:
     zygotes: list[int] = []
     inits: list[int] = []
     for child in born:
-        if _ZYGOTE in command(child.pid):
+        if any(name in command(child.pid) for name in _ZYGOTES):
             (zygotes if _namespace(child.pid) == ours else inits).append(child.pid)
     return zygotes, inits

@@ -17,23 +17,21 @@ import os
 import select
 import signal
 import socket
-import time
 
 import lambent_bootstrap
 
-from . import confine, messages, program, syscalls
+from . import confine, launch, messages, program, syscalls
 
 EXTENSIONS = "/opt/extensions"
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
-BOOTSTRAPS = ("/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap")
-WRAPPER_NOT_FOUND = 127  # as a shell ends, and recorded from AWS
-LAUNCH_FAILED = 253  # exit status of a child that could not exec; the reason went to init through the go socket
 
 # What /proc tells about the host, or lets root change; the function is not root, but one lock is no lock.
 MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/latency_stats", "/proc/sched_debug")
 READ_ONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
 HIDDEN = ("/proc/acpi", "/proc/scsi")
+
+_FOR_THE_RUNTIME = ("environment", "python", "interpreter", "command", "directory")
 
 
 class Sandbox:
@@ -66,11 +64,12 @@ class Sandbox:
             try:
                 self._be_runtime(go_there, api_there, ahead)
             finally:
-                os._exit(LAUNCH_FAILED)
+                os._exit(launch.LAUNCH_FAILED)
         go_there.close()
         api_there.close()
-        if go_here.recv(1) != b"r":  # waits until it has joined the cgroups and lost its rights
-            raise OSError("the runtime process ended before it was given a function")
+        said = go_here.recv(4096)  # waits until it has joined the cgroups and lost its rights
+        if said != b"r":
+            raise OSError(said.decode(errors="replace") or "the runtime process ended before it was given a function")
         self.runtime_pid = pid
         if self.go is not None:
             self.go.close()
@@ -98,42 +97,20 @@ class Sandbox:
         os.set_inheritable(LOG_FD, True)  # it is 1 already, and dup2 to itself would change nothing
         os.set_inheritable(api.fileno(), True)
         self._enter([go.fileno(), api.fileno()])
+        self.wait(go, api, ahead)
+
+    def wait(self, go, api, ahead):
+        # type: (socket.socket, socket.socket, bool) -> None
+        """Be a stem's runtime, confined, until the function comes."""
         if self.waiting is not None and ahead:
-            default_signals()
+            launch.default_signals()
             program.be_stem(self.waiting, go, api)
         lambent_bootstrap.rehearse()
         go.send(b"r")
         message, _ = messages.receive(go)
         if message is None:
             os._exit(0)
-        environment = message["environment"]
-        assert isinstance(environment, dict)
-        os.chdir("/var/task")
-        if message["python"] == "fork":
-            go.close()
-            os.environ.clear()
-            os.environ.update(environment)
-            time.tzset()
-            lambent_bootstrap.main(api.detach())
-        if message["python"] == "exec":
-            if self.waiting is not None:
-                command = program.command(self.waiting, int(environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]))
-                api.close()
-            else:
-                command = [str(message["interpreter"]), "/var/runtime/lambent_bootstrap.py", "--fd", str(api.fileno())]
-            wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")  # AWS has none for provided runtimes
-            if wrapper:
-                if not os.path.exists(wrapper):
-                    os._exit(WRAPPER_NOT_FOUND)
-                command.insert(0, wrapper)
-        else:
-            found = [path for path in BOOTSTRAPS if os.path.exists(path)]
-            if not found:
-                go.send(b"Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
-                os._exit(LAUNCH_FAILED)
-            command = found[:1]
-            api.close()
-        go.send(execute(command, environment))
+        launch.launch(go, api.detach(), message, self.waiting)
 
     def start_extension(self, name, environment):
         # type: (str, dict[str, str]) -> None
@@ -146,9 +123,9 @@ class Sandbox:
                 os.dup2(self.extension_log, 2)
                 self._enter([launch_w])
                 os.chdir("/")
-                os.write(launch_w, execute([f"{EXTENSIONS}/{name}"], environment))
+                os.write(launch_w, launch.execute([f"{EXTENSIONS}/{name}"], environment).encode())
             finally:
-                os._exit(LAUNCH_FAILED)
+                os._exit(launch.LAUNCH_FAILED)
         os.close(launch_w)
         self.extensions[pid] = name, launch_r
 
@@ -192,7 +169,7 @@ class Sandbox:
             os.close(fd)
         if self.waiting is not None and message["python"] == "exec":
             self._replace_stem()
-        self.begin = {key: message[key] for key in ("environment", "python", "interpreter")}
+        self.begin = {key: message[key] for key in _FOR_THE_RUNTIME if key in message}
         if not extensions:
             self.start_runtime()
         if not self.specialised:
@@ -219,8 +196,8 @@ class Sandbox:
         kill_all()
         self.runtime_pid = 0
         self.begin = None
-        for _, launch in self.extensions.values():
-            os.close(launch)
+        for _, launch_r in self.extensions.values():
+            os.close(launch_r)
         self.extensions = {}
         connection = self.fork_runtime()
         messages.send(self.control, {"event": "stem"}, [connection.fileno()])
@@ -237,24 +214,24 @@ class Sandbox:
             if pid == 0:
                 return
             event = {"event": "exit"}  # type: dict[str, object]
-            launch = -1
+            said_at = -1
             if pid in self.extensions:
-                event["extension"], launch = self.extensions.pop(pid)
+                event["extension"], said_at = self.extensions.pop(pid)
             elif pid == self.runtime_pid:
                 self.runtime_pid = 0
-                launch = self.go.fileno() if self.go is not None else -1
+                said_at = self.go.fileno() if self.go is not None else -1
             else:
                 continue
             if os.WIFSIGNALED(status):
                 event["signal"] = os.WTERMSIG(status)
             else:
                 event["code"] = os.WEXITSTATUS(status)
-                if event["code"] == LAUNCH_FAILED and launch >= 0:
-                    os.set_blocking(launch, False)
+                if event["code"] == launch.LAUNCH_FAILED and said_at >= 0:
+                    os.set_blocking(said_at, False)
                     with contextlib.suppress(OSError):
-                        event["launch_error"] = os.read(launch, 4096).decode(errors="replace") or None
+                        event["launch_error"] = os.read(said_at, 4096).decode(errors="replace") or None
             if "extension" in event:
-                os.close(launch)
+                os.close(said_at)
             messages.send(self.control, event)
 
     def serve(self):
@@ -286,23 +263,6 @@ class Sandbox:
                     number, name = message["number"], message["extension"]
                     assert isinstance(number, int)
                     self.signal(number, None if name is None else str(name))
-
-
-def execute(command, environment):
-    # type: (list[str], dict[str, str]) -> bytes
-    """Become that program; why not, in Go's words, where it cannot be."""
-    default_signals()
-    try:
-        os.execve(command[0], command, environment)
-    except OSError as error:
-        return f"fork/exec {command[0]}: {os.strerror(error.errno or 0).lower()}".encode()
-
-
-def default_signals():
-    # type: () -> None
-    """An interpreter ignores these, and what it becomes by exec would inherit that."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def kill_all():
@@ -350,6 +310,15 @@ def make_file_system(tmp_fd, uid):
     syscalls.mount_setattr(-100, "/", syscalls.MOUNT_ATTR_RDONLY)
 
 
+def serve(sandbox):
+    # type: (Sandbox) -> None
+    """Make a stem of it, say so, and be its init until the spawner goes."""
+    connection = sandbox.fork_runtime()
+    messages.send(sandbox.control, {"event": "stem"}, [connection.fileno()])
+    connection.close()
+    sandbox.serve()
+
+
 def main(fds, uid):
     # type: (list[int], int) -> None
     """`fds`: control socket, log pipe, /tmp, network namespace, and the cgroups to join, in this order. Never returns."""
@@ -372,11 +341,7 @@ def main(fds, uid):
         make_file_system(kept[2], uid)
         os.close(kept[2])
         syscalls.drop_bounding_set()
-        sandbox = Sandbox(control, kept[4:], uid)
-        connection = sandbox.fork_runtime()
-        messages.send(control, {"event": "stem"}, [connection.fileno()])
-        connection.close()
-        sandbox.serve()
+        serve(Sandbox(control, kept[4:], uid))
     except BaseException as error:
         # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.
         if control is not None:

@@ -44,6 +44,7 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 RESOLVE_NO_SYMLINKS = 4
 RESOLVE_BENEATH = 8
+RESOLVE_IN_ROOT = 16
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -51,6 +52,7 @@ PR_SET_KEEPCAPS = 8
 PR_SET_SECCOMP = 22
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -97,10 +99,11 @@ def unshare(flags):
     _check(libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def setns(fd, kind):
+def setns(fd, kinds):
     # type: (int, int) -> None
-    """This thread goes to the namespace of descriptor `fd`, which is of `kind`, a CLONE_NEW… flag."""
-    _check(libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+    """This thread goes to the namespace of descriptor `fd`, or to those of the process that it is a pidfd of; `kinds` are
+    CLONE_NEW… flags. Only children are in another pid namespace then."""
+    _check(libc.setns(ctypes.c_int(fd), ctypes.c_int(kinds)), "setns")
 
 
 def clone_process(flags):
@@ -179,6 +182,27 @@ def open_beneath(dir_fd, path):
     """An O_PATH descriptor of the directory `path` below `dir_fd`; no symlink, no ``..``, no way out is followed."""
     struct_open_how = struct.pack("QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
     return _syscall("openat2 " + path, _OPENAT2, dir_fd, path.encode(), struct_open_how, len(struct_open_how))
+
+
+def exists_in_root(root_fd, path):
+    # type: (int, str) -> bool
+    """Whether there is a file at `path` for a process whose root is `root_fd`, wherever symlinks lead there."""
+    struct_open_how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
+    try:
+        os.close(_syscall("openat2 " + path, _OPENAT2, root_fd, path.encode(), struct_open_how, len(struct_open_how)))
+    except OSError:
+        return False
+    return True
+
+
+def pid_of(pidfd):
+    # type: (int) -> int
+    """The process that a pidfd is of. Raises ProcessLookupError when it has ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:") and int(line[4:]) > 0:
+                return int(line[4:])
+    raise ProcessLookupError(3, "the process has ended")
 
 
 def close_range(first, last):

@@ -253,13 +253,17 @@ class NativeDriver:
         missing = Support(False, f"the native driver has no runtime {key.runtime}")
         return self._support.get(key.runtime, missing)
 
+    def _refused(self, key: StemKey) -> str | None:
+        """Why the spawner need not even be asked."""
+        support = self.support(key)
+        return None if support.available else support.detail
+
     async def create(self, key: StemKey) -> NativeHandle:
         """Raises RuntimeUnavailable, DriverUnavailable, SandboxError."""
-        support = self.support(key)
-        if not support.available:
-            raise RuntimeUnavailable(support.detail)
+        if (why_not := self._refused(key)) is not None:
+            raise RuntimeUnavailable(why_not)
         name = f"{os.getpid():x}-{next(self._names):x}"
-        making = asyncio.get_running_loop().create_task(self._create(name, key.runtime), name=f"create {name}")
+        making = asyncio.get_running_loop().create_task(self._create(name, key), name=f"create {name}")
         try:
             handle = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -270,15 +274,15 @@ class NativeDriver:
             raise SandboxGone
         return handle
 
-    async def _create(self, name: str, runtime: str) -> NativeHandle:
+    async def _create(self, name: str, key: StemKey) -> NativeHandle:
         made: list[NativeHandle] = []
 
         def received(reply: Message, fds: list[int]) -> None:
-            made.append(NativeHandle(self, name, runtime, reply, fds))
+            made.append(NativeHandle(self, name, key.runtime, reply, fds))
             self._handles[name] = made[0]
 
         try:
-            await self.request({"op": "create", "id": name, "runtime": runtime}, received)
+            await self.request({"op": "create", "id": name, "runtime": key.runtime, "architecture": key.architecture}, received)
         except DescriptorsLost:
             with contextlib.suppress(SandboxError):
                 await self.request({"op": "stop", "id": name})
@@ -340,6 +344,8 @@ class NativeDriver:
         error: SandboxError | None = None
         if "refused" in reply:
             error = SandboxError(f"the spawner refused: {reply['refused']}")
+        elif "unavailable" in reply:
+            error = RuntimeUnavailable(str(reply["unavailable"]))
         elif "gone" in reply:
             error = SandboxGone(str(reply["gone"]))
         elif "lost" in reply:

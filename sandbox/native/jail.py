@@ -12,12 +12,20 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Channel, Message
 
-STEM_S = 10.0
+STEM_S = 20.0
 _SEND_ONLY = ("code", "signal", "launch_error", "extension")
+
+
+class Container(Protocol):
+    """What an engine made for a sandbox, which needs more than its init's end to be gone."""
+
+    def kill(self) -> None: ...
+    async def remove(self) -> None: ...
 
 
 class Ended(OSError):
@@ -43,6 +51,7 @@ class Jail:
         self.name = name
         self.uid = uid
         self.group = group
+        self.container: Container | None = None
         self.specialised = False
         self.has_extension_log = False
         self._on_exit = on_exit
@@ -152,9 +161,13 @@ class Jail:
                 os.close(fd)
             self._unclaimed = []
         await asyncio.shield(self._ended)
+        if self.container is not None:
+            await self.container.remove()
         await self._loop.run_in_executor(None, self.group.remove)
 
     def _kill(self) -> None:
+        if self.container is not None:
+            self.container.kill()
         if self._pidfd is not None:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self.group.thaw_after_kill()
+        self.group.thaw_after_kill()

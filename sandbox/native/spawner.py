@@ -28,12 +28,14 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sandbox import process_log
+from sandbox.errors import SandboxError
 from sandbox.guest import syscalls
 from sandbox.native import interpreters, leftovers, nodes
-from sandbox.native.cgroups import Cgroups
+from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, wish
@@ -70,14 +72,23 @@ class Config:
     network_range: str | None = None  #: IPv4 network of all sandboxes
     log_level: process_log.Level = "info"
     log_format: process_log.Form = "text"
+    engine: str = ""  #: address of the Docker Engine; empty where none is to be used
+    runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
 
 
 class Refused(Exception):
     """The request is not one that this spawner grants."""
 
 
+class Unavailable(Exception):
+    """This host cannot run what was asked for; the message says what would change that."""
+
+
 class Spawner:
-    """State: the free user ids, the jails by id, and the gateway's channel."""
+    """State: the free user ids, the jails by id, and the gateway's channel.
+
+    What a sandbox is made in is for `_check`, `_group` and `_give_birth` to say: the docker driver has its own.
+    """
 
     def __init__(self, config: Config, trees: dict[str, Tree], networks: Networks, hello: Message) -> None:
         self._config = config
@@ -135,7 +146,7 @@ class Spawner:
             name = _checked_id(message.get("id"))
             match message.get("op"):
                 case "create":
-                    out = await self._create(name, str(message.get("runtime")), reply)
+                    out = await self._create(name, message, reply)
                 case "specialise":
                     out = await self._specialise(self._jail(name), message)
                 case "reset":
@@ -150,9 +161,11 @@ class Spawner:
                     raise Refused(f"no such operation: {other!r}")
         except Refused as error:
             reply["refused"] = str(error)
+        except Unavailable as error:
+            reply["unavailable"] = str(error)
         except Ended as error:
             reply["error" if message.get("op") == "create" else "gone"] = str(error)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, SandboxError) as error:
             reply["error"] = str(error) or type(error).__name__
         except Exception as error:
             log.exception("%s failed", message.get("op"))
@@ -176,12 +189,11 @@ class Spawner:
         except KeyError:
             raise Refused(f"no sandbox {name}") from None
 
-    async def _create(self, name: str, runtime: str, reply: Message) -> list[int]:
+    async def _create(self, name: str, request: Message, reply: Message) -> list[int]:
         """See `guest.init` for what happens inside meanwhile. On failure nothing is left."""
         if name in self._jails:
             raise Refused(f"there is a sandbox {name} already")
-        if runtime not in self._zygotes:
-            raise Refused(f"this host has no runtime {runtime!r}")
+        self._check(request)
         if self._closing:
             raise Refused("the spawner is ending")
         if not self._uids:
@@ -191,7 +203,7 @@ class Spawner:
         out: list[int] = []
         try:
             jail = self._jails[name]
-            await self._give_birth(jail, runtime, there, out, reply)
+            await self._give_birth(jail, request, there, out, reply)
             out[:0] = await jail.stem()  # the connection
             out.append(jail.group.freeze_fd())
             memory = jail.group.memory_fds()
@@ -209,7 +221,7 @@ class Spawner:
         """What holds a sandbox, before there is one; the end of its control socket that is init's."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            group = self._cgroups.create(name, PIDS_MAX)
+            group = self._group(name)
         except OSError:
             here.close()
             there.close()
@@ -225,31 +237,41 @@ class Spawner:
         self._jails[name] = Jail(name, self._uids.pop(), group, here, on_exit, on_gone)
         return there
 
-    async def _give_birth(self, jail: Jail, runtime: str, there: socket.socket, out: list[int], reply: Message) -> None:
+    def _check(self, request: Message) -> None:
+        """Raises Refused for what was never offered."""
+        if str(request.get("runtime")) not in self._zygotes:
+            raise Refused(f"this host has no runtime {request.get('runtime')!r}")
+
+    def _group(self, name: str) -> Group:
+        """Raises OSError."""
+        return self._cgroups.create(name, PIDS_MAX)
+
+    async def _give_birth(self, jail: Jail, request: Message, there: socket.socket, out: list[int], reply: Message) -> None:
         """Have the zygote fork an init for it; the descriptors of the listeners and the log pipe go to `out`."""
         passed: list[int] = [there.detach()]
         try:
-            zygote = await self._zygotes.get(runtime)
+            zygote = await self._zygotes.get(str(request["runtime"]))
             reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
             volume = await self._spare_volumes.take()
             passed.append(volume)
-            network = await self._spare_networks.take()
-            passed.append(network.namespace)
-            out += [network.runtime_api, network.lambda_api]
+            passed.append(await self._network(out))
+            passed.insert(1, log_pipe(out))
             if jail.stopping:
                 raise OSError("it was stopped before it was there")
-            log_r, log_w = os.pipe2(os.O_CLOEXEC)
-            out.append(log_r)
-            passed.insert(1, log_w)
-            fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
             passed += jail.group.join_fds(self._cgroups.cpu_joins())
             fds, passed = passed, []
-            await zygote.fork(jail.name, jail.uid, fds, jail.adopt)
+            await zygote.fork(jail.name, fds, jail.adopt, {"uid": jail.uid})
         except BaseException:
             for fd in passed:
                 os.close(fd)
             jail.unborn()
             raise
+
+    async def _network(self, out: list[int]) -> int:
+        """A network's namespace; the descriptors of its listeners go to `out`."""
+        network = await self._spare_networks.take()
+        out += [network.runtime_api, network.lambda_api]
+        return network.namespace
 
     async def _specialise(self, jail: Jail, message: Message) -> list[int]:
         """What the gateway gets for it: the extensions' log, if they begin for the first time."""
@@ -363,13 +385,34 @@ def _signal(message: Message) -> Message:
     return {"op": "signal", "number": number, "extension": extension}
 
 
+def log_pipe(out: list[int]) -> int:
+    """The end that init writes to; the one that the gateway reads goes to `out`."""
+    log_r, log_w = os.pipe2(os.O_CLOEXEC)
+    out.append(log_r)
+    fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
+    return log_w
+
+
 def _checked_id(value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise Refused(f"not an id: {value!r}")
     return value
 
 
-async def run(config: Config, status_fd: int) -> None:
+async def native(config: Config, networks: Networks) -> Spawner:
+    """The spawner of the native driver, with what this host has."""
+    loop = asyncio.get_running_loop()
+    found, found_nodes = await asyncio.gather(
+        loop.run_in_executor(None, interpreters.find_interpreters), loop.run_in_executor(None, nodes.find_nodes)
+    )
+    known = {runtime: (each.available, each.detail) for runtime, each in support(found, found_nodes).items()}
+    return Spawner(config, trees(found, found_nodes), networks, {"support": known, "network": networks.said})
+
+
+Make = Callable[[Config, Networks], Awaitable[Spawner]]
+
+
+async def run(config: Config, status_fd: int, make: Make) -> None:
     """Serve until SIGTERM, which also comes when the supervisor dies; then nobody but this process can clear up after it."""
     supervisor = os.getppid()
     loop = asyncio.get_running_loop()
@@ -378,15 +421,11 @@ async def run(config: Config, status_fd: int) -> None:
         loop.add_signal_handler(number, stop.set)
     listener = socket.socket(fileno=config.listen_fd)
     listener.setblocking(False)
-    found, found_nodes = await asyncio.gather(
-        loop.run_in_executor(None, interpreters.find_interpreters), loop.run_in_executor(None, nodes.find_nodes)
-    )
-    known = {runtime: (each.available, each.detail) for runtime, each in support(found, found_nodes).items()}
     networks = Networks()
     wanted = wish(config.owner, config.network_allow, config.network_range)
     try:
         await loop.run_in_executor(networks.executor, networks.open, config.network, wanted)
-        spawner = Spawner(config, trees(found, found_nodes), networks, {"support": known, "network": networks.said})
+        spawner = await make(config, networks)
         try:
             await spawner.start()
             loop.add_reader(listener.fileno(), lambda: _accept(listener, spawner))
@@ -418,8 +457,9 @@ def say(status_fd: int, line: str) -> None:
     os.close(status_fd)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="sandbox.native.spawner", description="Makes sandboxes; started by `lambent up`.")
+def serve(make: Make, program: str) -> None:
+    """The whole program."""
+    parser = argparse.ArgumentParser(prog=program, description="Makes sandboxes; started by `lambent up`.")
     parser.add_argument("config", help="Config as JSON")
     parser.add_argument("--status-fd", type=int, required=True)
     arguments = parser.parse_args()
@@ -428,8 +468,8 @@ def main() -> None:
         process_log.configure(
             level=config.log_level, form=config.log_format, stream=sys.stderr, process="spawner", prefix="spawner: "
         )
-        asyncio.run(run(config, arguments.status_fd))
-    except OSError as error:
+        asyncio.run(run(config, arguments.status_fd, make))
+    except (OSError, SandboxError) as error:
         log.error("%s", error)
         with contextlib.suppress(OSError):
             say(arguments.status_fd, f"failed {error}")
@@ -437,4 +477,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(native, "sandbox.native.spawner")

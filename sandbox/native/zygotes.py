@@ -40,21 +40,14 @@ class Zygote:
         self._channel: Channel | None = None
         self.dead = False
 
-    async def start(self, staging: Path, tree: Tree, resolv_conf: str, join: list[str]) -> None:
-        """Raises OSError when it does not come up."""
-        self.interpreter = tree.interpreter
+    async def start(self, command: Callable[[int], list[str]], interpreter: str = "") -> None:
+        """Run `command(control_fd)`, which gets that descriptor. Raises OSError when it does not come up."""
+        self.interpreter = interpreter
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = {
-            "staging": str(staging),
-            "tree": dataclasses.asdict(tree),
-            "resolv_conf": resolv_conf,
-            "join": join,
-            "control_fd": there.fileno(),
-        }
         self._channel = Channel(here, self._on_message, self.end)
         with there:
             self._process = subprocess.Popen(  # noqa: ASYNC220  takes 1 ms, and once per runtime
-                [sys.executable, "-m", "sandbox.native.rootfs", json.dumps(arguments)],
+                command(there.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
@@ -67,8 +60,9 @@ class Zygote:
             self.end()
             raise
 
-    async def fork(self, name: str, uid: int, fds: list[int], born: Callable[[int], None]) -> None:
-        """Make a new sandbox's init; `born` is called with its host pid. `fds` as `guest.init.main` takes them; always closed.
+    async def fork(self, name: str, fds: list[int], born: Callable[[int], None], message: Message) -> None:
+        """Make a new sandbox's init; `born` is called with its host pid. `fds` and `message` as the init takes them, `fds` are
+        always closed.
 
         Raises OSError when there is none, also when the zygote died meanwhile: then nothing that it may have forked for this is
         left. A zygote that does not answer within 10 s is killed.
@@ -79,7 +73,7 @@ class Zygote:
             raise OSError(f"the {self.runtime} zygote is gone")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending[name] = born, future
-        self._channel.send({"id": name, "uid": uid}, fds)
+        self._channel.send({"id": name, **message}, fds)
         try:
             async with asyncio.timeout(FORK_S):
                 await asyncio.shield(future)
@@ -174,7 +168,17 @@ class Zygotes:
 
     async def _start(self, runtime: str, tree: Tree) -> Zygote:
         zygote = Zygote(runtime, self._inits)
-        await zygote.start(self._staging, tree, self._resolv_conf, self._join)
+        arguments = {
+            "staging": str(self._staging),
+            "tree": dataclasses.asdict(tree),
+            "resolv_conf": self._resolv_conf,
+            "join": self._join,
+        }
+
+        def command(control_fd: int) -> list[str]:
+            return [sys.executable, "-m", "sandbox.native.rootfs", json.dumps({**arguments, "control_fd": control_fd})]
+
+        await zygote.start(command, tree.interpreter)
         return zygote
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from sandbox.native.plain import HOST_ARCHITECTURE, PlainDriver
 from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
 from tests.conformance.function import HANDLER, script
+from tests.engine import DockerEngine
 from tests.processes import of_spawner
 from tests.real.spawned import spawned
 from tests.sandboxes import SPEC, User
@@ -34,13 +35,14 @@ class Place:
     break_one: Callable[[Handle], None]  #: makes a sandbox go as a whole, without being asked to; it must be the only one
     left: Callable[[], list[str]]  #: of what sandboxes are made of
     freezes_all: bool = True  #: also processes that made a session of their own
+    key: StemKey = KEY
     clock: Clock = dataclasses.field(default_factory=SystemClock)
 
     @contextlib.asynccontextmanager
     async def sandbox(self) -> AsyncIterator[tuple[Handle, User]]:
         """A sandbox after its Init, stopped at the end."""
-        handle = await self.driver.create(KEY)
-        user = User(await Sandbox.open(handle, KEY, clock=self.clock))
+        handle = await self.driver.create(self.key)
+        user = User(await Sandbox.open(handle, self.key, clock=self.clock))
         try:
             await user.sandbox.init(self.spec, user.write_log)
             yield handle, user
@@ -107,3 +109,22 @@ async def native(directory: Path, owner: str) -> AsyncIterator[Place]:
             return [f"init {pid}" for pid in inits]
 
         yield Place(host.driver, _spec(host.package({"app.py": HANDLER})), kill_init, left)
+
+
+@contextlib.asynccontextmanager
+async def docker(directory: Path, owner: str, engine: DockerEngine) -> AsyncIterator[Place]:
+    """Containers. The image's Python is Debian's, whatever the tests run on."""
+    async with spawned(directory, owner, engine=engine.url) as host:
+
+        def kill_holder(handle: Handle) -> None:
+            (container,) = engine.containers(f"lambent.owner={owner}")
+            engine.docker("kill", container)
+
+        def left() -> list[str]:
+            _, inits = of_spawner(host.pid)
+            found = [f"init {pid}" for pid in inits]
+            return found + [f"container {one}" for one in engine.containers(f"lambent.owner={owner}")]
+
+        key = StemKey("python3.11", KEY.architecture)
+        spec = dataclasses.replace(_spec(host.package({"app.py": HANDLER})), runtime=key.runtime)
+        yield Place(host.driver, spec, kill_holder, left, key=key)

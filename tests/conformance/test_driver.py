@@ -24,21 +24,25 @@ from sandbox.environment import compose
 from sandbox.errors import SandboxError, SandboxGone
 from sandbox.outcome import Outcome, Status
 from tests.conformance import places
-from tests.conformance.places import KEY, Place
+from tests.conformance.places import Place
 from tests.sandboxes import User, work
 
 QUIET_S = 0.1  #: what has not moved for that long stands still; real processes live in real time
-ENTERED = {"fake": places.fake, "plain": places.plain, "native": places.native}
+ENTERED: dict[str, Callable[..., contextlib.AbstractAsyncContextManager[Place]]] = {
+    "fake": places.fake, "plain": places.plain, "native": places.native, "docker": places.docker
+}  # fmt: skip
 REAL = [pytest.param(name, marks=[pytest.mark.slow]) for name in ("plain",)] + [
-    pytest.param("native", marks=[pytest.mark.real, pytest.mark.slow])
+    pytest.param("native", marks=[pytest.mark.real, pytest.mark.slow]),
+    pytest.param("docker", marks=[pytest.mark.real, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(60)]),
 ]
 
 
 @pytest.fixture(params=["fake", *REAL])
 async def place(request: pytest.FixtureRequest, tmp_path: Path, owner: str) -> AsyncIterator[Place]:
     """A started driver. When the test is over and the driver closed, nothing of any sandbox is left (clause 8)."""
-    async with ENTERED[request.param](tmp_path, owner) as found:
-        support = found.driver.support(KEY)
+    more = [request.getfixturevalue("docker_engine")] if request.param == "docker" else []
+    async with ENTERED[request.param](tmp_path, owner, *more) as found:
+        support = found.driver.support(found.key)
         if not support.available:
             pytest.skip(support.detail)
         yield found
@@ -83,7 +87,7 @@ def _has(handle: Handle, size: int) -> bool:
 
 async def running(place: Place) -> Handle:
     """A handle without a `Sandbox`, whose runtime has begun its Init."""
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
     await until(lambda: in_pipe(handle) >= len(b"init\n"))
     return handle
@@ -93,7 +97,7 @@ async def running(place: Place) -> Handle:
 
 
 async def test_a_stem_is_alive_and_knows_its_addresses(place: Place) -> None:
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     assert handle.id
     assert ":" in handle.runtime_api
     assert handle.memory_bytes() >= 0
@@ -101,7 +105,7 @@ async def test_a_stem_is_alive_and_knows_its_addresses(place: Place) -> None:
 
 
 async def test_many_at_once_are_different(place: Place) -> None:
-    handles = await asyncio.gather(*(place.driver.create(KEY) for _ in range(6)))
+    handles = await asyncio.gather(*(place.driver.create(place.key) for _ in range(6)))
     assert len({handle.id for handle in handles}) == 6
     await asyncio.gather(*(handle.stop() for handle in handles))
     assert place.left() == []
@@ -109,7 +113,7 @@ async def test_many_at_once_are_different(place: Place) -> None:
 
 async def test_cancelled_create_leaves_nothing(place: Place) -> None:
     for steps in range(4):
-        creating = asyncio.get_running_loop().create_task(place.driver.create(KEY))
+        creating = asyncio.get_running_loop().create_task(place.driver.create(place.key))
         for _ in range(steps):
             await asyncio.sleep(0)
         creating.cancel()
@@ -119,8 +123,8 @@ async def test_cancelled_create_leaves_nothing(place: Place) -> None:
 
 
 async def test_stop_while_others_are_created(place: Place) -> None:
-    first = await place.driver.create(KEY)
-    second, _, third = await asyncio.gather(place.driver.create(KEY), first.stop(), place.driver.create(KEY))
+    first = await place.driver.create(place.key)
+    second, _, third = await asyncio.gather(place.driver.create(place.key), first.stop(), place.driver.create(place.key))
     await asyncio.gather(second.stop(), third.stop())
 
 
@@ -128,7 +132,7 @@ async def test_stop_while_others_are_created(place: Place) -> None:
 
 
 async def test_listener_and_log_are_ready_and_do_not_block(place: Place) -> None:
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     assert handle.listener.getblocking() is False
     with pytest.raises(BlockingIOError):
         handle.listener.accept()
@@ -157,7 +161,7 @@ async def test_function_runs(place: Place) -> None:
 
 
 async def test_what_comes_of_specialise_is_seen_on_the_runtime_api(place: Place) -> None:
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     exits: list[ExitStatus] = []
     handle.on_exit = exits.append
     await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
@@ -316,7 +320,7 @@ async def test_reset_of_what_is_frozen(place: Place) -> None:
 
 @pytest.mark.parametrize("state", ["stem", "running", "frozen", "reset"])
 async def test_stop_in_every_state_twice_and_at_once(place: Place, state: str) -> None:
-    handle = await (place.driver.create(KEY) if state == "stem" else running(place))
+    handle = await (place.driver.create(place.key) if state == "stem" else running(place))
     if state == "frozen":
         handle.freeze()
     if state == "reset":
@@ -328,7 +332,7 @@ async def test_stop_in_every_state_twice_and_at_once(place: Place, state: str) -
 
 
 async def test_stop_while_it_is_specialised(place: Place) -> None:
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     specialising = asyncio.get_running_loop().create_task(handle.specialise(place.spec, compose(place.spec, handle.runtime_api)))
     await asyncio.sleep(0)
     await handle.stop()
@@ -348,7 +352,7 @@ async def test_stop_while_it_is_reset(place: Place) -> None:
 
 
 async def test_cancelled_stop_stops(place: Place) -> None:
-    handle = await place.driver.create(KEY)
+    handle = await place.driver.create(place.key)
     stopping = asyncio.get_running_loop().create_task(handle.stop())
     await asyncio.sleep(0)
     stopping.cancel()
@@ -383,7 +387,7 @@ async def test_after_its_end_calls_do_no_harm(place: Place) -> None:
 
 
 async def test_close_stops_whatever_there_is(place: Place) -> None:
-    stem = await place.driver.create(KEY)
+    stem = await place.driver.create(place.key)
     busy, frozen = await running(place), await running(place)
     frozen.freeze()
     async with asyncio.timeout(5):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from sandbox.clock import SystemClock
+from sandbox.docker.driver import DockerDriver
 from sandbox.native.driver import HOST_ARCHITECTURE, NativeDriver
 from sandbox.native.leftovers import sweep
 from sandbox.outcome import Outcome, Work
@@ -24,15 +25,19 @@ SPARE_VOLUMES = 4  #: fewer than usual, so that a spawner comes to rest sooner
 
 
 class Spawned:
-    """A spawner below `directory`, labelled `owner`, with a driver for it; `package` puts files into its code store."""
+    """A spawner below `directory`, labelled `owner`, with a driver for it; `package` puts files into its code store.
 
-    def __init__(self, directory: Path, owner: str, max_sandboxes: int = 300, **network: object) -> None:
+    The other settings of the spawner's are `settings`; with the address of an `engine` its sandboxes are containers.
+    """
+
+    def __init__(self, directory: Path, owner: str, max_sandboxes: int = 300, **settings: object) -> None:
         self.directory = directory
         self.max_sandboxes = max_sandboxes
-        self.network = network
         self.owner = owner
         self.code_dir = directory / "code"
-        self.driver = NativeDriver(str(directory / "spawner.sock"), str(self.code_dir))
+        self.settings = settings
+        driver = DockerDriver if settings.get("engine") else NativeDriver
+        self.driver = driver(str(directory / "spawner.sock"), str(self.code_dir))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: asyncio.subprocess.Process | None = None
         self._functions = 0
@@ -59,12 +64,13 @@ class Spawned:
             "max_sandboxes": self.max_sandboxes,
             "spare_volumes": SPARE_VOLUMES,
             "spare_networks": SPARE_VOLUMES,
-            **self.network,
+            **self.settings,
         }
+        program = "sandbox.docker.spawner" if self.settings.get("engine") else "sandbox.native.spawner"
         status_r, status_w = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "sandbox.native.spawner", json.dumps(config), "--status-fd", str(status_w)),
+                *(sys.executable, "-P", "-m", program, json.dumps(config), "--status-fd", str(status_w)),
                 pass_fds=[self._listener.fileno(), status_w],
             )
         finally:
@@ -132,9 +138,9 @@ class Spawned:
 
 
 @contextlib.asynccontextmanager
-async def spawned(directory: Path, owner: str, max_sandboxes: int = 300, **network: object) -> AsyncIterator[Spawned]:
-    """`network`: settings of the spawner's that begin so; without any, sandboxes have none."""
-    spawner = Spawned(directory, owner, max_sandboxes, **network)
+async def spawned(directory: Path, owner: str, max_sandboxes: int = 300, **settings: object) -> AsyncIterator[Spawned]:
+    """`settings`: of the spawner; without any that begin with network, sandboxes have none."""
+    spawner = Spawned(directory, owner, max_sandboxes, **settings)
     try:
         await spawner.start()
         await spawner.driver.start()

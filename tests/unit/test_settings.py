@@ -83,7 +83,7 @@ def test_settings_survive_the_way_through_the_environment(file: Path) -> None:
         ({}, {}, "[zzz]\nport = 1", "zzz: there is no such setting (from FILE)"),
         ({"drain_s": "-1"}, {}, "", "drain_s: '-1' is less than 0 (from --drain-s)"),
         ({"drain_s": "nan"}, {}, "", "drain_s: 'nan' is less than 0 (from --drain-s)"),
-        ({"driver": "podman"}, {}, "", "driver: 'podman' is not one of auto, native (from --driver)"),
+        ({"driver": "podman"}, {}, "", "driver: 'podman' is not one of auto, native, docker (from --driver)"),
         ({"account_id": "12"}, {}, "", "account_id: '12' does not look like one (from --account-id)"),
         ({}, {"LAMBENT_INSECURE": "perhaps"}, "", "insecure: 'perhaps' is neither true nor false (from LAMBENT_INSECURE)"),
         ({"url_base": "fn.example.com/x"}, {}, "", "url_base: 'fn.example.com/x' does not look like one (from --url-base)"),

@@ -1,0 +1,97 @@
+"""Which image serves a runtime, and what of it runs functions: for zip functions on the docker driver.
+
+An image is found by its name, every time: one that is built or pulled while Lambent runs is there for the next stem. Any image
+will do that has the interpreter where AWS's, Docker's own or Debian's images have it, or a bootstrap at /var/runtime/bootstrap.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Final
+
+from sandbox.guest import syscalls
+from sandbox.images.engine import PLATFORMS, Engine, EngineImage
+from sandbox.native.interpreters import PROVIDED_RUNTIMES, PYTHON_RUNTIMES
+from sandbox.native.spawner import Unavailable
+from sandbox.spec import Architecture
+
+DEFAULT_IMAGES: Final = "lambent/{runtime}:{architecture}"
+_INTERPRETERS: Final = ("/var/lang/bin/{}", "/usr/local/bin/{}", "/usr/bin/{}")
+_MACHINES: Final = {Architecture.X86_64: "x86_64", Architecture.ARM64: "aarch64"}
+_BINFMT: Final = {Architecture.X86_64: "qemu-x86_64", Architecture.ARM64: "qemu-aarch64"}
+
+
+def emulation(architecture: Architecture, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> str | None:
+    """Why programs of this architecture cannot run on this host; None if they can, natively or by an emulator.
+
+    The emulator must have been opened when it was registered (flag F): containers do not have it.
+    """
+    if platform.machine() == _MACHINES[architecture]:
+        return None
+    install = "apt-get install qemu-user-static binfmt-support"
+    what = f"{architecture} programs cannot run on this {platform.machine()} host"
+    try:
+        entry = (binfmt / _BINFMT[architecture]).read_text()
+    except OSError:
+        return f"{what}: no emulator is registered; {install}"
+    if not entry.startswith("enabled"):
+        return f"{what}: the emulator is disabled; echo 1 > {binfmt / _BINFMT[architecture]}"
+    flags = next((line.partition(":")[2] for line in entry.splitlines() if line.startswith("flags")), "")
+    if "F" not in flags:
+        return f"{what} in containers: the emulator is registered without flag F; {install}"
+    return None
+
+
+class Runtimes:
+    """`images` is the name of a runtime's image, with {runtime} and {architecture} in it."""
+
+    def __init__(self, engine: Engine, images: str = "") -> None:
+        self._engine = engine
+        self._images = images or DEFAULT_IMAGES
+
+    async def image(self, runtime: str, architecture: Architecture) -> str:
+        """The id of the image of a runtime. Raises Unavailable, and what the engine raises."""
+        if (why_not := emulation(architecture)) is not None:
+            raise Unavailable(why_not)
+        name = self._name(runtime, architecture)
+        return self._checked(name, architecture, await self._engine.image(name)).id
+
+    def _name(self, runtime: str, architecture: Architecture) -> str:
+        return self._images.format(runtime=runtime, architecture=architecture)
+
+    def _checked(self, name: str, architecture: Architecture, found: EngineImage | None) -> EngineImage:
+        if found is None:
+            raise Unavailable(f"the Docker Engine has no image {name}; deploy/images/build makes one from Debian's packages")
+        if found.architecture != PLATFORMS[architecture]:
+            raise Unavailable(f"image {name} is for {found.architecture}, not {PLATFORMS[architecture]}")
+        return found
+
+    async def support(self) -> dict[str, tuple[bool, str]]:
+        """What the engine has now, by runtime, for the host's own architecture."""
+        found: dict[str, tuple[bool, str]] = {}
+        own = next((one for one, machine in _MACHINES.items() if machine == platform.machine()), Architecture.X86_64)
+        for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
+            try:
+                found[runtime] = True, f"image {self._name(runtime, own)}, {(await self.image(runtime, own))[:19]}"
+            except Unavailable as error:
+                found[runtime] = False, str(error)
+        return found
+
+    def interpreters(self, runtime: str, container: int) -> list[str]:
+        """Where the interpreter of a Python runtime is in a container (its pidfd); nothing for what brings its own program.
+
+        Raises Unavailable when there is none, OSError when the container has ended.
+        """
+        if not runtime.startswith("python"):
+            return []
+        root = os.open(f"/proc/{syscalls.pid_of(container)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for pattern in _INTERPRETERS:
+                path = pattern.format(runtime)
+                if syscalls.exists_in_root(root, path):
+                    return [path]
+        finally:
+            os.close(root)
+        raise Unavailable(f"the image of {runtime} has no interpreter at {_INTERPRETERS[0].format(runtime)}")

@@ -1,0 +1,61 @@
+"""A warm interpreter outside of every sandbox, whose copies become inits in places that somebody else made: containers.
+
+A container of an engine has namespaces and a root file system, and nothing in it but a process that holds it open. What a
+sandbox needs beside that (a network with its listeners, a stem, exits with their signals, resets) init does, so init is
+brought in: this process is an interpreter of the host with all of init in memory, and a copy of it enters the container. So
+init is the same for every image and every architecture, also for an image without any interpreter.
+
+The pid namespace is entered before the clone, because only children live in it; all others after it, by the child. What is
+imported later than this is not found any more: everything that init needs is imported here.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+
+import lambent_bootstrap
+
+from . import container, messages, syscalls
+
+CONTROL_FD = 3
+
+
+def serve(control):
+    # type: (socket.socket) -> None
+    """One message, one sandbox; until the spawner goes. The first descriptor of each is a pidfd of who holds the container."""
+    home = os.pidfd_open(os.getpid())
+    while True:
+        message, fds = messages.receive(control)
+        if message is None:
+            return
+        reply = {"id": message["id"]}  # type: dict[str, object]
+        try:
+            syscalls.setns(fds[0], syscalls.CLONE_NEWPID)
+            try:
+                pid = syscalls.clone_process(syscalls.CLONE_PARENT)
+                if pid == 0:
+                    container.main(fds, message)
+            finally:
+                syscalls.setns(home, syscalls.CLONE_NEWPID)
+            reply["pid"] = pid
+        except OSError as error:
+            reply["error"] = str(error)
+        for fd in fds:
+            os.close(fd)
+        messages.send(control, reply)
+
+
+def main():
+    # type: () -> None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    control = socket.socket(fileno=CONTROL_FD)
+    control.setblocking(True)
+    preloaded = sorted(lambent_bootstrap.loaded())
+    gc.collect()
+    gc.freeze()
+    messages.send(control, {"ready": sys.version.split()[0], "preloaded": preloaded})
+    serve(control)

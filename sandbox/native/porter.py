@@ -1,0 +1,50 @@
+"""Starts `guest/porter.py` on the host: a fresh interpreter that finds the guest's files where the sandboxes will have them.
+
+Run as a program (``python -m sandbox.native.porter JSON``) by the spawner. The guest's package is not imported from ours: a
+copy of this process must need nothing of the host's tree, and the guest's modules import each other flat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from sandbox.guest import syscalls
+from sandbox.native.rootfs import CONTROL_FD, GUEST
+
+_SCRIPTS = {
+    "lambent_porter.py": "import lambent_guest.porter\nlambent_guest.porter.main()\n",
+    "lambent_stem.py": "import lambent_guest.stem\nlambent_guest.stem.main()\n",
+}
+
+
+def install(directory: Path) -> None:
+    """What stands at /var/runtime in a container: the runtime and the guest's package, in a new directory."""
+    shutil.copytree(GUEST, directory / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "DESIGN.md"))
+    for path in sorted((GUEST / "python").glob("lambent_*.py")):
+        shutil.copyfile(path, directory / path.name)
+    for name, text in _SCRIPTS.items():
+        (directory / name).write_text(text)
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    os.umask(0o022)
+    for path in arguments["join"]:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("0")
+    if arguments["control_fd"] == CONTROL_FD:
+        os.set_inheritable(CONTROL_FD, True)
+    else:
+        os.dup2(arguments["control_fd"], CONTROL_FD)
+    syscalls.close_range(CONTROL_FD + 1, 0x7FFFFFFF)
+    script = os.path.join(arguments["runtime"], "lambent_porter.py")
+    # Isolated from the environment, and from packages of the host: a module of theirs must not be part of every init.
+    os.execve(sys.executable, [sys.executable, "-E", "-S", script], {"LC_CTYPE": "C.UTF-8"})
+
+
+if __name__ == "__main__":
+    main()
