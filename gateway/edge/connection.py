@@ -1,4 +1,6 @@
-"""A client's connection: aiohttp's, with two things of ours.
+"""A client's connection: aiohttp's, with three things of ours.
+
+A request that can go the short way does, as long as all did that came before it on the connection.
 
 What is not HTTP gets an error in AWS's form and no entry in the log, for the internet sends a lot of it. And whoever works for a
 client that may leave can ask to be told: an invocation that still waits for a sandbox gives up its place (clients that time
@@ -11,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiohttp import hdrs, web
 
 from gateway.edge.reply import Reply
+
+if TYPE_CHECKING:
+    from gateway.edge.short_way import Exchange, ShortWay
 
 _BAD_REQUEST: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: BadRequestException\r\n"
 _SERVICE: Final = b"Content-Type: application/json\r\nx-amzn-ErrorType: ServiceException\r\n"
@@ -37,13 +42,17 @@ class Connection(web.RequestHandler):
     client takes for now (True) and when it is not any more (False); only the request at hand may set them.
 
     `working` is kept by the server: the request that is being worked on, and `sending`, whether a large answer to it has
-    begun. `peer` is the client's address, `port` the server's.
+    begun; both of requests that aiohttp has got to see, and `long_way_used` says whether there was one, so that aiohttp ends the
+    connection in time. `peer` is the client's address, `port` the server's.
     """
 
-    __slots__ = ("left", "peer", "port", "sending", "throttled", "working")
+    __slots__ = ("_exchange", "_short_way", "left", "long_way_used", "peer", "port", "sending", "throttled", "working")
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:
+    def __init__(self, manager: web.Server, short_way: ShortWay | None = None, **options: Any) -> None:
         super().__init__(manager, **options)
+        self._short_way: Exchange | None = short_way.open(self) if short_way is not None else None
+        self._exchange = self._short_way  # also when it is not taken any more
+        self.long_way_used = False
         self.working: web.BaseRequest | None = None
         self.sending = False
         self.left: Callable[[], object] | None = None
@@ -59,8 +68,17 @@ class Connection(web.RequestHandler):
         if isinstance(local, tuple):
             self.port = str(local[1])
 
+    def data_received(self, data: bytes) -> None:
+        if self._short_way is not None:
+            if self._short_way.take(data):
+                return
+            self._short_way = None
+        super().data_received(data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        if self._exchange is not None:
+            self._exchange.lost()
         if self.left is not None:
             self.left()
 
@@ -73,13 +91,25 @@ class Connection(web.RequestHandler):
         super().resume_writing()
         if self.throttled is not None:
             self.throttled(False)
+        if self._short_way is not None:
+            self._short_way.sent()
 
     def finish(self) -> None:
         """Close the connection: now where nothing is asked on it, else after the answer."""
-        if self.working is not None:
+        if self._short_way is not None and self._short_way.running:
+            self._short_way.finish()
+        elif self.working is not None:
             self.close()
         else:
             self.force_close()  # what is in the socket's buffer is still sent
+
+    def cut(self) -> None:
+        """Have what still runs answered at once, if no answer has begun."""
+        request = self.working
+        if self._short_way is not None and self._short_way.running:
+            self._short_way.cut()
+        elif request is not None and not self.sending and not request.writer.output_size:
+            request.task.cancel()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

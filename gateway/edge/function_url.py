@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
-from aiohttp import hdrs, web
-from multidict import istr
 
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
@@ -34,6 +32,9 @@ from gateway.observe.trace import Ids
 from gateway.records import Cors, Function, UrlConfig
 from sandbox.outcome import Status
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 BODY_BYTES: Final = 6 * 1024 * 1024
 
 _HELP: Final = "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
@@ -45,16 +46,47 @@ _DENIED: Final = _JSON + b"x-amzn-ErrorType: AccessDeniedException\r\n"
 _FAILED: Final = b"Internal Server Error"
 _ONLY_JSON: Final = [url_response.JSON_TYPE]
 _TARGETS_MAX: Final = 10_000
-_REQUEST_METHOD: Final = istr("Access-Control-Request-Method")
-_REQUEST_HEADERS: Final = istr("Access-Control-Request-Headers")
-_TRACE: Final = istr("X-Amzn-Trace-Id")
+_ORIGIN: Final = "origin"
+_REQUEST_METHOD: Final = "access-control-request-method"
+_REQUEST_HEADERS: Final = "access-control-request-headers"
+_TRACE: Final = "x-amzn-trace-id"
 _SUCCESS: Final = Status.SUCCESS  # Python 3.11 takes 66 ns to read a member off its enum
 
 _log = logging.getLogger(__name__)
 
 
+class Place(NamedTuple):
+    """Where a request goes. `path` and `query` are as on the wire, `domain` what the function sees."""
+
+    url_id: str
+    domain: str
+    path: str
+    query: str
+
+
+class Asked(NamedTuple):
+    """A request without its body. `headers` are folded."""
+
+    method: str
+    headers: dict[str, str]
+    protocol: str
+    peer: str
+    port: str
+    request_id: str
+    place: Place
+
+
+class Call(NamedTuple):
+    """A request that gets to its function, and what its answer depends on."""
+
+    invocation: Invocation
+    trace: str
+    cors: Cors | None
+    origin: str | None
+
+
 @dataclasses.dataclass(slots=True)
-class _Target:
+class Target:
     """What a URL leads to, worked out from `function`."""
 
     function: Function
@@ -63,7 +95,6 @@ class _Target:
     allowed: bool
     streams: bool
     cors: Cors | None
-    plain: bool  #: nothing of the above stands between a request and the function
 
 
 class FunctionUrls:
@@ -87,45 +118,70 @@ class FunctionUrls:
         self._limits = limits
         self._body_grace_s = body_grace_s
         self._second = Second()
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
 
-    async def handle(
-        self, request: web.BaseRequest, connection: Connection, request_id: str, url_id: str, domain: str, path: str, query: str
-    ) -> web.StreamResponse:
-        """Answer a call of the URL `url_id`; `path` and `query` are as on the wire.
+    async def handle(self, request: web.BaseRequest, connection: Connection, request_id: str, place: Place) -> web.StreamResponse:
+        """Answer a call. Raises ApiError for what the gateway, not the function, has to say; ClientGone."""
+        asked = Asked(
+            request.method,
+            url_event.folded(request.headers.items()),
+            "HTTP/1.1" if request.version == (1, 1) else "HTTP/1.0",
+            connection.peer,
+            connection.port,
+            request_id,
+            place,
+        )
+        target = self.target(asked)
+        if isinstance(target, Reply):
+            return target
+        if (content := body.at_hand(request)) is None:
+            content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
+        call = self.call(target, asked, content)
+        if target.streams:
+            return await self._streamed(request, connection, call)
+        connection.left = request.task.cancel
+        try:
+            result = await self._invoker.invoke(call.invocation)
+        finally:
+            connection.left = None
+        return self.answer(call, result)
 
-        Raises ApiError for what the gateway, not the function, has to say; ClientGone.
-        """
-        arrived_s = self._monotonic()
-        wall_s = self._wall()
-        second = self._second
-        second.at(wall_s)
+    def target(self, asked: Asked) -> Target | Reply:
+        """What the request leads to, or the answer to what does not get to a function."""
+        self._second.at(self._wall())
+        url_id = asked.place.url_id
         found = self._catalog.url(url_id)
         if found is None:
-            return self._reply(403, _DENIED, _NO_SUCH_URL, request_id)
+            return self._reply(403, _DENIED, _NO_SUCH_URL, asked.request_id)
         target = self._targets.get(url_id)
         if target is None or target.function is not found[0]:
             target = self._worked_out(*found)
-        if not target.plain and (answer := self._answered(request, target, request_id)) is not None:
-            return answer
-        if (content := body.at_hand(request)) is None:
-            content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
-        headers = request.headers
+        if target.cors is not None and asked.method == "OPTIONS" and _REQUEST_METHOD in asked.headers:
+            return self._preflight(asked, target.cors)
+        if not target.allowed:
+            return self._reply(403, _DENIED, _FORBIDDEN, asked.request_id)
+        return target
+
+    def call(self, target: Target, asked: Asked, content: bytes) -> Call:
+        """The invocation that a request with this body is. The headers of `asked` become the event's."""
+        method, headers, protocol, peer, port, request_id, (url_id, domain, path, query) = asked
+        wall_s = self._wall()
         trace = self._ids.trace(headers.get(_TRACE), wall_s)
+        origin = headers.get(_ORIGIN)
         event = url_event.event(
             url_event.Request(
                 url_id,
                 domain,
-                request.method,
+                method,
                 path,
                 query,
-                headers.items(),
-                "HTTP/1.1" if request.version == (1, 1) else "HTTP/1.0",
-                connection.peer,
-                connection.port,
+                headers,
+                protocol,
+                peer,
+                port,
                 request_id,
                 trace,
-                second.time,
+                self._second.time,
                 int(wall_s * 1000),
                 content,
             )
@@ -136,27 +192,22 @@ class FunctionUrls:
             qualifier=target.qualifier,
             payload=event,
             trace_id=self._ids.segment(trace),
-            arrived_s=arrived_s,
+            arrived_s=self._monotonic(),
         )
-        if target.streams:
-            return await self._streamed(request, connection, invocation, target.cors, trace)
-        connection.left = request.task.cancel
-        try:
-            result = await self._invoker.invoke(invocation)
-        finally:
-            connection.left = None
-        status, given, content = _answer(result, target.cors, headers.get(hdrs.ORIGIN))
-        second.at(self._wall())
-        ids = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
-        return Reply(status, second.date + given + ids.encode(), content)
+        return Call(invocation, trace, target.cors, origin)
 
-    async def _streamed(
-        self, request: web.BaseRequest, connection: Connection, invocation: Invocation, rules: Cors | None, trace: str
-    ) -> web.StreamResponse:
+    def answer(self, call: Call, result: InvokeResult) -> Reply:
+        """The answer that the result of a call makes."""
+        status, given, content = _answer(result, call.cors, call.origin)
+        self._second.at(self._wall())
+        ids = f"x-amzn-RequestId: {call.invocation.request_id}\r\nX-Amzn-Trace-Id: {call.trace}\r\n"
+        return Reply(status, self._second.date + given + ids.encode(), content)
+
+    async def _streamed(self, request: web.BaseRequest, connection: Connection, call: Call) -> web.StreamResponse:
         """Run it, and send its answer while it comes."""
-        ids = f"x-amzn-RequestId: {invocation.request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n".encode()
-        origin = request.headers.get(hdrs.ORIGIN)
-        stream = UrlStream(request, connection, self._limits, self._second.date + ids, rules, origin)
+        invocation = call.invocation
+        ids = f"x-amzn-RequestId: {invocation.request_id}\r\nX-Amzn-Trace-Id: {call.trace}\r\n".encode()
+        stream = UrlStream(request, connection, self._limits, self._second.date + ids, call.cors, call.origin)
         invocation.stream = stream
         try:
             result = await self._invoker.invoke(invocation)
@@ -169,37 +220,25 @@ class FunctionUrls:
         self._second.at(self._wall())
         return Reply(502, self._second.date + _TEXT + ids, _FAILED)
 
-    def _worked_out(self, function: Function, config: UrlConfig) -> _Target:
+    def _worked_out(self, function: Function, config: UrlConfig) -> Target:
         allowed = config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier))
-        streams = config.invoke_mode != "BUFFERED"
-        target = _Target(
+        target = Target(
             function=function,
             name=function.name,
             qualifier=config.qualifier,
             allowed=allowed,
-            streams=streams,
+            streams=config.invoke_mode != "BUFFERED",
             cors=config.cors,
-            plain=allowed and not streams and config.cors is None,
         )
         if len(self._targets) >= _TARGETS_MAX:  # URLs that were removed; the others come back with their next call
             self._targets.clear()
         self._targets[config.url_id] = target
         return target
 
-    def _answered(self, request: web.BaseRequest, target: _Target, request_id: str) -> Reply | None:
-        """The answer to what does not get to the function."""
-        if target.cors is not None and request.method == "OPTIONS" and _REQUEST_METHOD in request.headers:
-            return self._preflight(request, target.cors, request_id)
-        if not target.allowed:
-            return self._reply(403, _DENIED, _FORBIDDEN, request_id)
-        return None
-
-    def _preflight(self, request: web.BaseRequest, rules: Cors, request_id: str) -> Reply:
-        headers = request.headers
-        answer = cors.preflight(
-            rules, headers.get(hdrs.ORIGIN, ""), headers.get(_REQUEST_METHOD, ""), headers.get(_REQUEST_HEADERS)
-        )
-        return self._reply(200, _JSON + lines(answer), b"", request_id)
+    def _preflight(self, asked: Asked, rules: Cors) -> Reply:
+        headers = asked.headers
+        answer = cors.preflight(rules, headers.get(_ORIGIN, ""), headers[_REQUEST_METHOD], headers.get(_REQUEST_HEADERS))
+        return self._reply(200, _JSON + lines(answer), b"", asked.request_id)
 
     def _reply(self, status: int, head: bytes, content: bytes, request_id: str) -> Reply:
         return Reply(status, b"%b%bx-amzn-RequestId: %b\r\n" % (self._second.date, head, request_id.encode()), content)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.errors import ApiError
 from gateway.invocation import Invocation, InvokeResult
 from gateway.records import FunctionVersion
 
@@ -12,12 +13,22 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
+class Leaves(Protocol):
+    """An invocation that was started."""
+
+    def leave(self) -> None:
+        """Nobody wants its answer any more: it gives up its place in the queue; once the function has its event, it runs to its
+        end unheard."""
+
+
 class Invokes(Protocol):
     """Runs invocations. Raises subclasses of ApiError only."""
 
+    def start(self, invocation: Invocation, answered: Callable[[InvokeResult | ApiError], None]) -> Leaves:
+        """Run it. `answered`, which must not raise, is called once, maybe before this returns; not after `leave`."""
+
     def invoke(self, invocation: Invocation) -> Awaitable[InvokeResult]:
-        """Run it. Cancelled, which the edge does when the client leaves, it gives up its place in the queue; once the function
-        has its event, it runs to its end unheard."""
+        """The same for whoever waits. Cancelled, which the edge does when the client leaves, it is left."""
 
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         """The version that an invocation would run."""

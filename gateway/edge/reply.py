@@ -27,7 +27,7 @@ _COPY_BYTES: Final = 64 * 1024
 #: A client that takes an answer more slowly than this, after a while of grace, is cut off.
 _SEND_GRACE_S: Final = 60.0
 _SEND_BYTES_PER_S: Final = 50_000
-_CLOSE: Final = b"Connection: close\r\n"
+CLOSE: Final = b"Connection: close\r\n"
 _KEEP: Final = b"Connection: keep-alive\r\n"
 
 Headers = Iterable[tuple[str, str]]
@@ -47,6 +47,10 @@ class Reply(web.StreamResponse):
 
     def __repr__(self) -> str:
         return f"<Reply {self._status} {len(self._content)} bytes>"
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._content)
 
     @property
     def large(self) -> bool:
@@ -69,29 +73,38 @@ class Reply(web.StreamResponse):
             raise ConnectionResetError("the client has left")
         keep = self._keep_alive is not False and request.keep_alive
         self._keep_alive = keep
+        # HTTP/1.1 keeps a connection unless told otherwise, 1.0 the other way round.
+        connection = b"" if keep and request.version >= (1, 1) else _KEEP if keep else CLOSE
+        self.write_to(transport, request.method, connection)
+        if request.protocol.writing_paused:
+            await drained(request, transport, len(self._content))
+
+    def write_to(self, transport: asyncio.Transport, method: str, connection: bytes) -> None:
+        """Give the whole answer to `transport`, which keeps what the client does not take yet. `connection` is a header line."""
         status, body = self._status, self._content
         if status == 204 or status == 304:
             length, body = b"", b""
         else:
             length = b"Content-Length: %d\r\n" % len(body)
-            if request.method == "HEAD":
+            if method == "HEAD":
                 body = b""
-        # HTTP/1.1 keeps a connection unless told otherwise, 1.0 the other way round.
-        connection = b"" if keep and request.version >= (1, 1) else _KEEP if keep else _CLOSE
         head = b"%b%b%b%b\r\n" % (STATUS_LINES[status], self._head, length, connection)
         if len(body) <= _COPY_BYTES:
             transport.write(head + body)
         else:
             transport.write(head)
             transport.write(body)
-        if request.protocol.writing_paused:
-            await drained(request, transport, len(body))
 
 
-async def drained(request: web.BaseRequest, transport: asyncio.Transport, size: int) -> None:
-    """Wait until most is sent. A client that does not read is cut off: it would hold the answer's memory for ever."""
+def patience_s(size_bytes: int) -> float:
+    """How long a client may take to read an answer. Then it is cut off: it would hold the answer's memory for ever."""
+    return _SEND_GRACE_S + size_bytes / _SEND_BYTES_PER_S
+
+
+async def drained(request: web.BaseRequest, transport: asyncio.Transport, size_bytes: int) -> None:
+    """Wait until most is sent."""
     try:
-        async with asyncio.timeout(_SEND_GRACE_S + size / _SEND_BYTES_PER_S):
+        async with asyncio.timeout(patience_s(size_bytes)):
             await request.writer.drain()
     except TimeoutError:
         transport.abort()

@@ -25,10 +25,11 @@ from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, invoke, invoke_stream, log_route, render
 from gateway.edge.connection import Connection, Request, refusal
-from gateway.edge.function_url import FunctionUrls
+from gateway.edge.function_url import FunctionUrls, Place
 from gateway.edge.inside import Inside, check
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
+from gateway.edge.short_way import ShortWay
 from gateway.edge.stream import NO_RATE, StreamLimits
 from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException, ShuttingDown
 from gateway.observe.logs import Logs
@@ -95,6 +96,16 @@ class EdgeServer:
             limits=limits,
             body_grace_s=body_grace_s,
         )
+        self._short_way = ShortWay(
+            urls=self._urls,
+            invoker=invoker,
+            ids=ids,
+            clock=clock,
+            place_of=self._place_of,
+            began=self._began,
+            ended=self._ended,
+            keep_alive_s=keep_alive_s,
+        )
         self._logs = log_route.LogRoute(logs=logs, catalog=catalog, region=region, account_id=account_id)
         self._api = api
         self._local = local
@@ -137,11 +148,11 @@ class EdgeServer:
         """Listen on `host` and `port`, or on a socket that is bound already. Raises OSError where that cannot be."""
         loop = asyncio.get_running_loop()
         self._server = server = self._made(self._handle)
-        self._detailed = _log.isEnabledFor(logging.DEBUG)
+        self._detailed = self._short_way.detailed = _log.isEnabledFor(logging.DEBUG)
         options = self._options()
 
         def connection() -> Connection:
-            return Connection(server, loop=loop, **options)
+            return Connection(server, self._short_way, loop=loop, **options)
 
         if sock is not None:
             self._listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
@@ -201,10 +212,8 @@ class EdgeServer:
         self._cut = True
         servers = (self._server, self._inside.server if self._inside is not None else None)
         for connection in [one for server in servers if server is not None for one in server.connections]:
-            if not isinstance(connection, Connection) or (request := connection.working) is None or connection.sending:
-                continue
-            if not request.writer.output_size:
-                request.task.cancel()
+            if isinstance(connection, Connection):
+                connection.cut()
         if self._running:
             self._idle = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
@@ -235,7 +244,8 @@ class EdgeServer:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.working = request
-        self._running += 1
+        connection.long_way_used = True
+        self._began()
         try:
             response = await self._route(request, connection, request_id)
             if isinstance(response, Reply) and response.large:
@@ -282,6 +292,9 @@ class EdgeServer:
             await _send_and_linger(request, response, min(_LINGER_S, self._body_grace_s))
         return response
 
+    def _began(self) -> None:
+        self._running += 1
+
     def _ended(self) -> None:
         self._running -= 1
         if self._idle is not None and not self._running and not self._idle.done():
@@ -296,16 +309,11 @@ class EdgeServer:
         host = headers.get(_HOST, "")
         if target[:1] != "/":
             host, target = _origin_form(host, target)
+        place = self._place_of(host, target)
+        if place is not None:
+            return self._urls.handle(request, connection, request_id, place)
         path, _, query = target.partition("?")
-        if not host.islower():
-            host = host.lower()
-        label = host.find(_URL_LABEL)
-        if label > 0:
-            domain = host.partition(":")[0]
-            return self._urls.handle(request, connection, request_id, host[:label], domain, path, query)
-        if path.startswith(_URL_PATH):
-            url_id, _, rest = path[len(_URL_PATH) :].partition("/")
-            return self._urls.handle(request, connection, request_id, url_id, url_id + self._by_path, "/" + rest, query)
+        host = host.lower()
         origin = headers.get(hdrs.ORIGIN)
         if origin is not None:
             _check_origin(origin, host)
@@ -326,6 +334,19 @@ class EdgeServer:
                 raise ResourceNotFoundException("There is nothing here.")
             return self._local(request)
         return self._operation(request, request_id)
+
+    def _place_of(self, host: str, target: str) -> Place | None:
+        """The function URL that `host` or the path of `target` names."""
+        path, _, query = target.partition("?")
+        if not host.islower():
+            host = host.lower()
+        label = host.find(_URL_LABEL)
+        if label > 0:
+            return Place(host[:label], host.partition(":")[0], path, query)
+        if path.startswith(_URL_PATH):
+            url_id, _, rest = path[len(_URL_PATH) :].partition("/")
+            return Place(url_id, url_id + self._by_path, "/" + rest, query)
+        return None
 
     async def _log(self, request: web.BaseRequest, connection: Connection, name: str, query: str) -> web.StreamResponse:
         self._ended()  # who reads a log, maybe for hours, holds up no drain

@@ -43,7 +43,7 @@ class Request(NamedTuple):
     method: str
     path: str  #: as on the wire, without the query
     query: str  #: as on the wire, without the question mark
-    headers: Iterable[tuple[str, str]]
+    headers: dict[str, str]  #: as `folded` makes them; becomes the event's own
     protocol: str  #: ``HTTP/1.1``
     source_ip: str
     server_port: str
@@ -52,6 +52,20 @@ class Request(NamedTuple):
     time: str  #: ``12/Mar/2020:19:03:58 +0000``
     time_ms: int
     body: bytes
+
+
+def folded(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by their names in lower case, one that came several times joined."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        headers[key] = joined(key, headers[key], value) if key in headers else value
+    return headers
+
+
+def joined(name: str, before: str, value: str) -> str:
+    """The value of a header that came once more."""
+    return f"{before}{'; ' if name == 'cookie' else ','}{value}"
 
 
 def event(request: Request) -> bytes:
@@ -64,14 +78,9 @@ def event(request: Request) -> bytes:
 
 
 def _document(request: Request) -> dict[str, Any]:
-    (url_id, domain_name, method, path, query, pairs, protocol, source_ip, port, request_id, trace, time, time_ms, body) = request
-    headers: dict[str, str] = {}
-    for name, value in pairs:
-        key = name.lower()
-        if key in headers:
-            headers[key] = f"{headers[key]}{'; ' if key == 'cookie' else ','}{value}"
-        else:
-            headers[key] = value
+    (url_id, domain_name, method, path, query, headers, protocol, source_ip, port, request_id, trace, time, time_ms, body) = (
+        request
+    )
     if not _NOT_FORWARDED.isdisjoint(headers):
         for key in _NOT_FORWARDED:
             headers.pop(key, None)

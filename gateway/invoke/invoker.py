@@ -1,6 +1,7 @@
 """THE path: an invocation comes in, a version is resolved, a sandbox runs it, its report is written, its result goes out.
 
-Whoever waits here waits for one future. With a warm sandbox the event is on its way before `invoke` first waits.
+Nothing here waits: `start` finds a sandbox at once or queues, and what came of it is told in the step in which the sandbox
+tells it. `invoke` is the same for whoever would rather wait.
 
 Client gone is not function cancelled. A caller that goes away while its invocation still waits for a sandbox takes it out of the
 queue; once the event is handed over the function runs to its end, is reported and billed, and only the answer is dropped.
@@ -33,6 +34,8 @@ RETRY_LEAST_S: Final = 1.0  #: Retry-After has whole seconds
 _REASONS: Final = {Why.RESERVED: RESERVED, Why.RATE: RATE, Why.RESERVED_RATE: RESERVED_RATE, Why.SCALING: RATE}
 _SUCCESS: Final = Status.SUCCESS  # Python 3.11 takes 66 ns to read a member off its enum
 
+Answered = Callable[[InvokeResult | ApiError], None]
+
 
 class Invoker:
     """`random` gives numbers in [0, 1), for weighted aliases; `queue_wait_s` is how long a caller waits for a sandbox at most."""
@@ -55,7 +58,6 @@ class Invoker:
         self._region = region
         self._account_id = account_id
         self._queue_wait_s = queue_wait_s
-        self._loop: asyncio.AbstractEventLoop | None = None  # asked for once: up to Python 3.11 each asking is a getpid()
 
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         """What an invocation would run now. Raises ResourceNotFoundException, ResourceConflictException."""
@@ -73,35 +75,42 @@ class Invoker:
 
         Cancelled, the invocation leaves the queue, or runs on unheard.
         """
+        future: asyncio.Future[InvokeResult | ApiError] = asyncio.get_running_loop().create_future()
+
+        def answered(result: InvokeResult | ApiError) -> None:
+            if not future.done():  # cancelled, and its task has not had its turn yet
+                future.set_result(result)
+
+        call = self.start(invocation, answered)
+        try:
+            result = await future
+        except asyncio.CancelledError:
+            call.leave()
+            raise
+        if isinstance(result, ApiError):
+            raise result
+        return result
+
+    def start(self, invocation: Invocation, answered: Answered) -> Call:
+        """Run it. `answered` is called once, maybe before this returns, unless the caller leaves; it must not raise.
+
+        Raises ApiError where nothing can be run, and `answered` is not called then.
+        """
         version = self.resolve(invocation.function_name, invocation.qualifier)
         if invocation.stream is not None:
             invocation.stream.runs(version)
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        deadline_s = invocation.arrived_s + self._queue_wait_s
-        call = Call(invocation, version, deadline_s, self._pool, self._clock, self._loop.create_future())
+        call = Call(invocation, version, invocation.arrived_s + self._queue_wait_s, self._pool, self._clock, answered)
         self._pool.submit(call)
-        try:
-            outcome = await call.outcome
-        except asyncio.CancelledError:
-            self._pool.leave(call)
-            raise
-        return InvokeResult(
-            payload=outcome.payload,
-            content_type=outcome.content_type,
-            status=outcome.status,
-            version=version,
-            log_tail=call.log_tail,
-        )
+        return call
 
 
 class Call(Request):
-    """One invocation on its way. `outcome` is done when the function has answered, or raises an ApiError."""
+    """One invocation on its way."""
 
-    __slots__ = ("_answer", "_clock", "_held", "_invocation", "_pool", "_started", "log_tail", "outcome")
+    __slots__ = ("_answered", "_clock", "_held", "_invocation", "_log_tail", "_outcome", "_pool", "_started")
 
     _held: Held
-    _answer: Outcome  # of the one whose answer waits for its log to be whole
+    _outcome: Outcome  # of the one whose answer waits for its log to be whole
     _started: bool  # START is written
 
     def __init__(
@@ -111,14 +120,19 @@ class Call(Request):
         deadline_s: float,
         pool: Pool,
         clock: Clock,
-        outcome: asyncio.Future[Outcome],
+        answered: Answered,
     ) -> None:
         super().__init__(version, deadline_s)
-        self.outcome = outcome
-        self.log_tail: bytes | None = None
+        self._answered = answered
+        self._log_tail: bytes | None = None
         self._invocation = invocation
         self._pool = pool
         self._clock = clock
+
+    def leave(self) -> None:
+        """Its caller does not want it any more: out of the queue, or it runs on unheard."""
+        self._answered = _unheard
+        self._pool.leave(self)
 
     def run(self, held: Held) -> None:
         invocation, version = self._invocation, self.version
@@ -154,16 +168,16 @@ class Call(Request):
         else:
             outcome.on_closed = self._closed
             if self._invocation.want_log_tail:
-                self._answer = outcome
+                self._outcome = outcome
         self._pool.settled(self._held)
-        if not self.outcome.done() and (outcome.closed or not self._invocation.want_log_tail):  # else its caller left, or waits
-            self.outcome.set_result(outcome)
+        if outcome.closed or not self._invocation.want_log_tail:
+            self._tell(outcome)
 
     def _closed(self, outcome: Outcome) -> None:
         """Extensions are done with what was answered before; who wants the log's tail has waited for it to be whole."""
         self._report(outcome)
-        if not self.outcome.done():
-            self.outcome.set_result(self._answer)
+        if self._invocation.want_log_tail:
+            self._tell(self._outcome)
 
     def _report(self, outcome: Outcome) -> None:
         tally = self._held.instance.group.tally
@@ -176,11 +190,24 @@ class Call(Request):
             self._start()
         log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall(), in_init=in_init))
         if self._invocation.want_log_tail:
-            self.log_tail = log.tail()
+            self._log_tail = log.tail()
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._answered(
+            InvokeResult(
+                payload=outcome.payload,
+                content_type=outcome.content_type,
+                status=outcome.status,
+                version=self.version,
+                log_tail=self._log_tail,
+            )
+        )
 
     def refused(self, why: Why, error: Exception | None, retry_s: float | None) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(_api_error(why, error, retry_s))
+        self._answered(_api_error(why, error, retry_s))
+
+
+def _unheard(result: InvokeResult | ApiError) -> None: ...
 
 
 def _api_error(why: Why, error: Exception | None, retry_s: float | None) -> ApiError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import urllib.parse
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -30,11 +31,11 @@ JSON = st.recursive(
 )
 
 
-def request(**changes: Any) -> url_event.Request:
+def request(*, headers: Iterable[tuple[str, str]] = (), **changes: Any) -> url_event.Request:
     plain = url_event.Request(
-        "id", "id.lambda-url.us-east-1.localhost", "GET", "/", "", [], "HTTP/1.1", "::1", "9000", "rid", "Root=1", "now", 1, b""
+        "id", "id.lambda-url.us-east-1.localhost", "GET", "/", "", {}, "HTTP/1.1", "::1", "9000", "rid", "Root=1", "now", 1, b""
     )
-    return plain._replace(**changes)
+    return plain._replace(headers=url_event.folded(headers), **changes)
 
 
 @given(path=WIRE, query=WIRE, headers=st.lists(st.tuples(TOKEN, WIRE), max_size=8), body=BODY, kind=st.none() | WIRE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 import pytest
 
-from gateway.edge.url_event import Request, event, parameters
+from gateway.edge.url_event import Request, event, folded, parameters
 
 PLAIN = Request(
     url_id="abc",
@@ -15,7 +16,7 @@ PLAIN = Request(
     method="GET",
     path="/",
     query="",
-    headers=[],
+    headers={},
     protocol="HTTP/1.1",
     source_ip="10.0.0.1",
     server_port="9000",
@@ -27,8 +28,8 @@ PLAIN = Request(
 )
 
 
-def of(**changes: Any) -> Any:
-    return orjson.loads(event(PLAIN._replace(**changes)))
+def of(*, headers: Iterable[tuple[str, str]] = (), **changes: Any) -> Any:
+    return orjson.loads(event(PLAIN._replace(headers=folded(headers), **changes)))
 
 
 def wire(raw: bytes) -> str:

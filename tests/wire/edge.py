@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway import arn
 from gateway.clock import SystemClock
 from gateway.control.catalog import Catalog
 from gateway.edge.server import EdgeServer
+from gateway.errors import ApiError
 from gateway.invocation import Invocation, InvokeResult
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
@@ -100,6 +101,24 @@ def result(payload: bytes, status: Status = Status.SUCCESS, log_tail: bytes | No
     return InvokeResult(payload=payload, content_type="application/json", status=status, version=VERSION, log_tail=log_tail)
 
 
+class Running:
+    """An invocation that was started."""
+
+    def __init__(self, work: Coroutine[Any, Any, InvokeResult], answered: Callable[[InvokeResult | ApiError], None]) -> None:
+        self._answered = answered
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[InvokeResult]) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            assert error is None or isinstance(error, ApiError)
+            self._answered(task.result() if error is None else error)
+
+    def leave(self) -> None:
+        self._task.cancel()
+
+
 class ScriptedInvoker:
     """Runs `handler` for each invocation, which it keeps."""
 
@@ -111,6 +130,10 @@ class ScriptedInvoker:
 
     async def echo(self, invocation: Invocation) -> bytes:
         return invocation.payload
+
+    def start(self, invocation: Invocation, answered: Callable[[InvokeResult | ApiError], None]) -> Running:
+        self.resolve(invocation.function_name, invocation.qualifier)
+        return Running(self.invoke(invocation), answered)
 
     async def invoke(self, invocation: Invocation) -> InvokeResult:
         version = self.resolve(invocation.function_name, invocation.qualifier)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -17,6 +18,7 @@ from aiohttp import web
 from gateway.clock import SystemClock
 from gateway.control.catalog import Catalog
 from gateway.edge.server import EdgeServer
+from gateway.errors import ApiError
 from gateway.invocation import Invocation, InvokeResult
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
@@ -26,6 +28,12 @@ from tests.wire.edge import ACCOUNT, REGION, VERSION, ScriptedApi, function, res
 
 class Nothing:
     """An invoker that only answers."""
+
+    def start(self, invocation: Invocation, answered: Callable[[InvokeResult | ApiError], None]) -> Nothing:
+        answered(result(b'{"statusCode": 200, "body": "hello"}'))
+        return self
+
+    def leave(self) -> None: ...
 
     async def invoke(self, invocation: Invocation) -> InvokeResult:
         return result(b'{"statusCode": 200, "body": "hello"}')

@@ -250,12 +250,13 @@ async def test_client_that_never_reads_is_cut_off(edge: Edge, monkeypatch: pytes
 
 
 async def test_unexpected_error_is_a_service_exception_with_one_entry_in_the_log(
-    edge: Edge, caplog: pytest.LogCaptureFixture
+    edge: Edge, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: Invocation) -> bytes:
+    def broken(*_: object) -> bytes:
         raise ZeroDivisionError("secret")
 
-    edge.invoker.handler = broken
+    monkeypatch.setattr(edge.invoker, "start", broken)
+    monkeypatch.setattr(edge.invoker, "invoke", broken)
     for target, headers in (("/", {}), (PATH, API)):
         caplog.clear()
         answer = await edge.request("POST", target, headers)
