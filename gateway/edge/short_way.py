@@ -82,9 +82,13 @@ class ShortWay:
         return Exchange(self, connection)
 
     def refusal(self, error: ApiError, request_id: str) -> Reply:
-        """An error as an answer."""
-        if error.status >= 500:
+        """An error as an answer, and where it is no fault of the client's, as an entry in the log."""
+        if error.status >= 500 and not isinstance(error, ShuttingDown):
             _log.warning("a call of a function URL: %s", error.message, extra={"request_id": request_id})
+        return self.rendered(error, request_id)
+
+    def rendered(self, error: ApiError, request_id: str) -> Reply:
+        """An error as an answer."""
         rendered = render.error(error, request_id)
         self._second.at(self._wall())
         body = rendered.body
@@ -252,7 +256,7 @@ class Exchange:
         """It is our fault. What came of the invocation, if it was begun, nobody hears."""
         _log.error("a call of a function URL failed: %r", error, exc_info=error, extra={"request_id": self._request_id})
         self._last = True
-        return self._way.refusal(ServiceException(), self._request_id)
+        return self._way.rendered(ServiceException(), self._request_id)
 
     def _send(self, answer: Reply) -> None:
         self._call = self._started = None

@@ -403,19 +403,21 @@ async def test_what_is_being_sent_when_the_budget_ends_gets_no_second_answer(edg
         assert b"HTTP/1.1" not in await client.reader.read()
 
 
-async def test_one_id_leads_from_the_answer_to_the_log(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(_: Invocation) -> bytes:
+async def test_one_id_leads_from_the_answer_to_the_log(
+    edge: Edge, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
         raise KeyError("a fault of ours")
 
-    async def not_run(_: Invocation) -> bytes:
+    def not_run(*_: object) -> bytes:
         raise ServiceException("The invocation was not run: no sandbox.")
 
-    for handler, status in ((broken, 500), (not_run, 500)):
-        edge.invoker.handler = handler
+    for handler in (broken, not_run):
+        monkeypatch.setattr(edge.invoker, "start", handler)
         caplog.clear()
         answer = await edge.request("GET", "/")
-        assert answer.status == status
-        [record] = [record for record in caplog.records if record.name == "gateway.edge.server"]
+        assert answer.status == 500
+        [record] = [record for record in caplog.records if record.name == "gateway.edge.short_way"]
         assert record.__dict__["request_id"] == answer["x-amzn-RequestId"]
 
 
