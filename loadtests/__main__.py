@@ -1,4 +1,4 @@
-"""`python -m loadtests`: the open-loop generator at one rate, the search for the knee, and the generators' own limits."""
+"""`python -m loadtests`: the open-loop generator at one rate, the search for the knee, the generators' limits, the simulator."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from loadtests.functions import KINDS, Functions
 from loadtests.knee import Bar, Search, conclusion, sweep
 from loadtests.open_loop import Outcome, generate
 from loadtests.sigv4 import Signer
+from loadtests.simulate import simulate
 from loadtests.timer import KernelTimer
 
 _WARM_S = 0.5  #: at each rate before it counts: sandboxes are made then
@@ -26,7 +27,13 @@ _WARM_S = 0.5  #: at each rate before it counts: sandboxes are made then
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Constant load on a gateway that is up. Functions are put online before and removed after."""
+    """Constant load on a gateway that is up. Functions are put online before and removed after.
+
+    `simulate` needs no gateway: it asks the scheduler alone what it would do.
+    """
+
+
+main.add_command(simulate)
 
 
 def _load_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -57,6 +57,8 @@ def azure_shape(seed: int, functions: int = 400, hours: float = 24.0) -> Trace:
         made.append(Function(f"f{number}", max(128, math.ceil(used_mb)), used_mb))
         mean_run_s = rng.lognormvariate(RUN_LOG_MEAN, RUN_LOG_DEVIATION)
         for time_s in arrivals(rng, hours * 3600):
+            if time_s >= hours * 3600:  # the day's curve moved it beyond the end
+                continue
             run_s = mean_run_s * rng.lognormvariate(-RUN_SPREAD * RUN_SPREAD / 2, RUN_SPREAD)
             calls.append((time_s, number, min(RUN_MOST_S, max(0.001, run_s))))
     return gathered(f"azure shape {seed}", made, calls)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.scheduler.keepalive import NAMES
+from gateway.scheduler.policy import Policy
 from loadtests.simulation.core_run import CoreRun
 from loadtests.simulation.measures import Measures
 from loadtests.simulation.trace import Trace
@@ -17,6 +18,15 @@ ORDER: Final = ("fixed", "lru", "greedy-dual", "hybrid", "worth")
 assert set(ORDER) == set(NAMES)
 
 Progress = Callable[[str, int], None]  #: what runs, and how many of its invocations are done
+
+
+class Player(Protocol):
+    """A `CoreRun` or a `PoolRun`."""
+
+    def play(self, progress: Callable[[int], None] = ...) -> Measures: ...
+
+
+Run = Callable[[Trace, Policy, Machine], Player]
 
 
 def memory_of_fixed(trace: Trace, machine: Machine, progress: Progress = lambda what, done: None) -> int:
@@ -31,6 +41,7 @@ def compared(
     memory_bytes: int,
     machine: Machine,
     names: Sequence[str] = ORDER,
+    run: Run = CoreRun,
     progress: Progress = lambda what, done: None,
 ) -> Iterator[Measures]:
     """One policy after the other."""
@@ -39,4 +50,4 @@ def compared(
         def told(done: int, name: str = name) -> None:
             progress(name, done)
 
-        yield CoreRun(trace, policy(name, memory_bytes), machine).play(told)
+        yield run(trace, policy(name, memory_bytes), machine).play(told)

@@ -70,10 +70,12 @@ class CoreRun:
             if not done % EVERY:
                 progress(done)
         measures.invocations = len(self._trace)
-        self._until(self._trace.duration_s)
         measures.duration_s = self._trace.duration_s
         measures.prewarms = core.tallies.totals.prewarms
         measures.evictions = sum(core.tallies.totals.evictions.values())
+        wasted_byte_s = measures.wasted_byte_s
+        self._until(self._trace.duration_s + machine.queue_wait_s)  # who came last may wait still
+        measures.wasted_byte_s = wasted_byte_s
         measures.took_s = time.perf_counter() - began_s
         progress(measures.invocations)
         return measures

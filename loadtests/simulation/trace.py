@@ -26,7 +26,7 @@ class Function:
 
 @dataclasses.dataclass(slots=True)
 class Trace:
-    """Invocations in order of time: the three arrays belong together. Times are in seconds from the trace's beginning."""
+    """Invocations in order of time: the three arrays belong together. Times are in seconds from the first."""
 
     name: str
     functions: list[Function]
@@ -55,9 +55,13 @@ def gathered(name: str, functions: list[Function], calls: Iterable[tuple[float, 
     if not kept:
         raise TraceError(f"{name}: there is no invocation in it")
     kept.sort()
-    first_s = min(0.0, kept[0][0])
-    times, numbers, runs = zip(*kept, strict=True)
-    return Trace(name, functions, array("d", (time - first_s for time in times)), array("I", numbers), array("d", runs))
+    return Trace(
+        name,
+        functions,
+        array("d", (time_s - kept[0][0] for time_s, _, _ in kept)),
+        array("I", (number for _, number, _ in kept)),
+        array("d", (run_s for _, _, run_s in kept)),
+    )
 
 
 def number(text: str, path: Path, line: int, what: str, *, least: float | None = 0.0) -> float:

@@ -28,7 +28,7 @@ from gateway.scheduler.state import Instance
 if TYPE_CHECKING:
     from gateway.scheduler.group import Group
 
-DRAWN: Final = 24  #: groups of which the least worth goes
+DRAWN: Final = 48  #: groups of which the least worth goes
 REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; about 0.5 kB each
 RESTORED: Final = 0.05  #: of its worth, what one has that will be started again in time
 LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
