@@ -59,7 +59,7 @@ class Call(Request):
     def run(self, held: Held) -> None:
         self.player.begun(self, held)
 
-    def refused(self, why: Why, error: Exception | None) -> None:
+    def refused(self, why: Why, error: Exception | None, retry_s: float | None) -> None:
         self.player.measures.refused += 1
 
 
