@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.pool.held import Held, Request
 from gateway.pool.pool import Pool
-from gateway.records import Function, FunctionVersion
+from gateway.records import Function, FunctionVersion, LoggingConfig
 from gateway.scheduler.commands import Why
 from gateway.scheduler.policy import Policy
 from gateway.tally import Tallies
@@ -32,7 +32,7 @@ DRAIN_S: Final = 3600.0
 class NoLogs:
     """Function logs that go nowhere."""
 
-    def open(self, function_name: str, log_group: str, stream: str) -> NoLogs:
+    def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig) -> NoLogs:
         return self
 
     def output(self, data: bytes) -> None: ...
