@@ -40,20 +40,23 @@ Step = Callable[[str], None]
 def command(count: int, as_json: bool, check: bool) -> None:
     """Measure first invocations of Python functions through their URLs, from request to answer.
 
-    With stems (sandboxes without a function, kept ready), without any, and 100 functions at once; then the memory that 100 idle
-    sandboxes take, and whether 500 frozen ones all still answer.
+    With stems (sandboxes without a function, kept ready) and without any, each in turn with the network that functions have by
+    default and with none; 100 functions at once; then the memory that 100 idle sandboxes take, and whether 500 frozen ones all
+    still answer.
     """
     figures: list[Figure] = []
     try:
-        with tempfile.TemporaryDirectory(prefix="lambent-bench-") as directory, progress(2 * count + 5) as step:
+        with tempfile.TemporaryDirectory(prefix="lambent-bench-") as directory, progress(4 * count + 5) as step:
             base = Path(directory)
-            stemmed, isolation = _one_by_one(base / "stems", {"stems_min": 4}, count, step)
-            bare, _ = _one_by_one(base / "bare", {"stems_min": 0, "stems_max": 0}, count, step)
+            stemmed, unconnected, isolation = _one_by_one(base / "stems", {"stems_min": 4}, count, step)
+            bare, bare_unconnected, _ = _one_by_one(base / "bare", {"stems_min": 0, "stems_max": 0}, count, step)
             figures += [
                 Figure(name="cold start from a stem, p50", value=percentile(stemmed, 0.5), unit="ms", most=4),
                 Figure(name="cold start from a stem, p99", value=percentile(stemmed, 0.99), unit="ms", most=15),
+                *_against_none(stemmed, unconnected),
                 Figure(name="cold start without stems, p50", value=percentile(bare, 0.5), unit="ms", most=20),
                 Figure(name="cold start without stems, p99", value=percentile(bare, 0.99), unit="ms"),
+                *_against_none(bare, bare_unconnected),
             ]
             figures += _burst(base / "burst", step)
             figures += _memory(base / "memory", step)
@@ -62,27 +65,50 @@ def command(count: int, as_json: bool, check: bool) -> None:
     show("cold", figures, as_json=as_json, check=check, isolation=isolation)
 
 
-def _one_by_one(data_dir: Path, settings: Mapping[str, object], count: int, step: Step) -> tuple[list[float], str]:
-    """Milliseconds of `count` first invocations, each when the gateway is at rest again; and how sandboxes are isolated."""
+def _against_none(connected: list[float], unconnected: list[float]) -> list[Figure]:
+    """What the network costs."""
+    none = percentile(unconnected, 0.5)
+    return [
+        Figure(name="  the same with --network none, p50", value=none, unit="ms"),
+        Figure(name="  ratio", value=percentile(connected, 0.5) / none, unit="×", most=1.15),
+    ]
+
+
+def _one_by_one(data_dir: Path, settings: Mapping[str, object], count: int, step: Step) -> tuple[list[float], list[float], str]:
+    """Milliseconds of `count` first invocations with the usual network, of as many without any, and how sandboxes are isolated.
+
+    Both gateways are up, and each cold start is made when both are at rest, now of one, now of the other: whatever else
+    the machine does meanwhile, it does to both.
+    """
     wanted = int(str(settings["stems_min"]))
-    took: list[float] = []
-    with Instance(data_dir, settings) as instance:
-        api = instance.api
-        targets = {f"cold-{number}": deploy(instance, api, f"cold-{number}") for number in range(count + 1)}
+    took: list[list[float]] = [[], []]
+    with Instance(data_dir / "usual", settings) as usual, Instance(data_dir / "none", {**settings, "network": "none"}) as none:
+        names = [f"cold-{number}" for number in range(count + 1)]
+        each = [
+            (instance, {name: deploy(instance, instance.api, name) for name in names}, times)
+            for instance, times in zip((usual, none), took, strict=True)
+        ]
         # One that does not count: the runtime's zygote is there from then on, as it is on any gateway that was used before.
-        _cold(instance, targets.pop("cold-0"), "cold-0", 0)
-        for name, target in targets.items():
-            step(f"cold starts with {wanted} stems" if wanted else "cold starts without stems")
-            took.append(_cold(instance, target, name, wanted))
-        return took, str(instance.status()["isolation"])
+        for instance, targets, _ in each:
+            _cold(instance, targets[names[0]], names[0], 0)
+        for name in names[1:]:
+            for instance, targets, times in each:
+                step(f"cold starts with {wanted} stems" if wanted else "cold starts without stems")
+                _ready(usual if instance is none else none, wanted)  # else its stems are made meanwhile
+                times.append(_cold(instance, targets[name], name, wanted))
+            each.reverse()
+        return took[0], took[1], str(usual.status()["isolation"])
 
 
 def _cold(instance: Instance, target: Target, name: str, stems: int) -> float:
-    status = _wait(instance, lambda now: sum(now["stems"].values()) >= stems and _at_rest(now))
-    _nothing_of(status, [name])
+    _nothing_of(_ready(instance, stems), [name])
     client = Client(target)
     with contextlib.closing(client), quiet():
         return client.timed_ms()
+
+
+def _ready(instance: Instance, stems: int) -> Mapping[str, Any]:
+    return _wait(instance, lambda now: sum(now["stems"].values()) >= stems and _at_rest(now))
 
 
 def _burst(data_dir: Path, step: Step) -> list[Figure]:
