@@ -70,10 +70,18 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._short_way is not None:
-            if self._short_way.take(data):
+            data = self._short_way.take(data)
+            if not data:
                 return
             self._short_way = None
         super().data_received(data)
+
+    def go_the_long_way(self) -> None:
+        """Let aiohttp go on with a request that does not become whole."""
+        if self._short_way is not None:
+            data = self._short_way.untaken()
+            self._short_way = None
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

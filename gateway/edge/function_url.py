@@ -21,6 +21,7 @@ import orjson
 from gateway.clock import Clock
 from gateway.control.catalog import Catalog
 from gateway.edge import body, cors, url_event, url_policy, url_response
+from gateway.edge.call import Asked, Call
 from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply, lines
@@ -64,29 +65,8 @@ class Place(NamedTuple):
     query: str
 
 
-class Asked(NamedTuple):
-    """A request without its body. `headers` are folded."""
-
-    method: str
-    headers: dict[str, str]
-    protocol: str
-    peer: str
-    port: str
-    request_id: str
-    place: Place
-
-
-class Call(NamedTuple):
-    """A request that gets to its function, and what its answer depends on."""
-
-    invocation: Invocation
-    trace: str
-    cors: Cors | None
-    origin: str | None
-
-
 @dataclasses.dataclass(slots=True)
-class Target:
+class _Target:
     """What a URL leads to, worked out from `function`."""
 
     function: Function
@@ -118,7 +98,7 @@ class FunctionUrls:
         self._limits = limits
         self._body_grace_s = body_grace_s
         self._second = Second()
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[str, _Target] = {}
 
     async def handle(self, request: web.BaseRequest, connection: Connection, request_id: str, place: Place) -> web.StreamResponse:
         """Answer a call. Raises ApiError for what the gateway, not the function, has to say; ClientGone."""
@@ -129,14 +109,13 @@ class FunctionUrls:
             connection.peer,
             connection.port,
             request_id,
-            place,
         )
-        target = self.target(asked)
+        target = self._target(asked, place)
         if isinstance(target, Reply):
             return target
         if (content := body.at_hand(request)) is None:
             content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
-        call = self.call(target, asked, content)
+        call = self._call(target, asked, place, content)
         if target.streams:
             return await self._streamed(request, connection, call)
         connection.left = request.task.cancel
@@ -146,10 +125,20 @@ class FunctionUrls:
             connection.left = None
         return self.answer(call, result)
 
-    def target(self, asked: Asked) -> Target | Reply:
+    def call(self, asked: Asked, place: Place, content: bytes) -> Call | Reply | None:
+        """The invocation that a whole request is, or the answer to one that does not get to a function.
+
+        None where the answer is to be streamed. The headers of `asked` become the event's.
+        """
+        target = self._target(asked, place)
+        if isinstance(target, Reply):
+            return target
+        return None if target.streams else self._call(target, asked, place, content)
+
+    def _target(self, asked: Asked, place: Place) -> _Target | Reply:
         """What the request leads to, or the answer to what does not get to a function."""
         self._second.at(self._wall())
-        url_id = asked.place.url_id
+        url_id = place.url_id
         found = self._catalog.url(url_id)
         if found is None:
             return self._reply(403, _DENIED, _NO_SUCH_URL, asked.request_id)
@@ -162,9 +151,9 @@ class FunctionUrls:
             return self._reply(403, _DENIED, _FORBIDDEN, asked.request_id)
         return target
 
-    def call(self, target: Target, asked: Asked, content: bytes) -> Call:
-        """The invocation that a request with this body is. The headers of `asked` become the event's."""
-        method, headers, protocol, peer, port, request_id, (url_id, domain, path, query) = asked
+    def _call(self, target: _Target, asked: Asked, place: Place, content: bytes) -> Call:
+        method, headers, protocol, peer, port, request_id = asked
+        url_id, domain, path, query = place
         wall_s = self._wall()
         trace = self._ids.trace(headers.get(_TRACE), wall_s)
         origin = headers.get(_ORIGIN)
@@ -220,9 +209,9 @@ class FunctionUrls:
         self._second.at(self._wall())
         return Reply(502, self._second.date + _TEXT + ids, _FAILED)
 
-    def _worked_out(self, function: Function, config: UrlConfig) -> Target:
+    def _worked_out(self, function: Function, config: UrlConfig) -> _Target:
         allowed = config.auth_type == "NONE" and url_policy.public(function.policies.get(config.qualifier))
-        target = Target(
+        target = _Target(
             function=function,
             name=function.name,
             qualifier=config.qualifier,

@@ -11,21 +11,22 @@ import base64
 import binascii
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from urllib.parse import parse_qs, unquote
 
 import orjson
-from multidict import istr
 
 from gateway import arn
 from gateway.clock import Clock
 from gateway.edge import body, constraints, model
+from gateway.edge.call import Asked, Call
 from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.stamp import Second
+from gateway.edge.url_event import folded
 from gateway.errors import InvalidRequestContentException, NotImplementedHere
-from gateway.invocation import Invocation
+from gateway.invocation import Invocation, InvokeResult
 from gateway.observe.trace import Ids
 from sandbox.outcome import Status
 
@@ -38,14 +39,31 @@ SUFFIX: Final = "/invocations"
 BODY_BYTES: Final = 6 * 1024 * 1024
 CLIENT_CONTEXT_BYTES: Final = 3583  #: in base64
 
-TYPE: Final = istr("X-Amz-Invocation-Type")
-LOG: Final = istr("X-Amz-Log-Type")
-CLIENT_CONTEXT: Final = istr("X-Amz-Client-Context")
-_DURABLE: Final = istr("X-Amz-Durable-Execution-Name")
-TRACE: Final = istr("X-Amzn-Trace-Id")
+TYPE: Final = "x-amz-invocation-type"
+LOG: Final = "x-amz-log-type"
+CLIENT_CONTEXT: Final = "x-amz-client-context"
+_DURABLE: Final = "x-amz-durable-execution-name"
+TRACE: Final = "x-amzn-trace-id"
+_SUCCESS: Final = Status.SUCCESS
 _KINDS: Final = (None, "RequestResponse", "Event", "DryRun")
 _QUALIFIER: Final = re.compile(r"\$LATEST|[a-zA-Z0-9_-]{1,128}", re.ASCII)
 _SOURCE: Final = "at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {line}, column: {column}]"
+
+
+class Place(NamedTuple):
+    """Where a request goes. `name` and `query` are as on the wire."""
+
+    name: str
+    query: str
+
+
+def place_of(method: str, target: str) -> Place | None:
+    """The function that a request is to invoke."""
+    if method != "POST" or not target.startswith(PREFIX):
+        return None
+    path, _, query = target.partition("?")
+    name = path[len(PREFIX) : -len(SUFFIX)]
+    return Place(name, query) if path.endswith(SUFFIX) and name and "/" not in name else None
 
 
 class Invoke:
@@ -70,14 +88,26 @@ class Invoke:
         self._body_grace_s = body_grace_s
         self._second = Second()
 
-    async def handle(
-        self, request: web.BaseRequest, connection: Connection, request_id: str, name: str, query: str
-    ) -> web.StreamResponse:
-        """Answer a request whose path names the function `name` (as on the wire). Raises ApiError, and ClientGone."""
-        arrived_s = self._monotonic()
+    async def handle(self, request: web.BaseRequest, connection: Connection, request_id: str, place: Place) -> web.StreamResponse:
+        """Answer a request. Raises ApiError, and ClientGone."""
         if (content := body.at_hand(request)) is None:
             content = await body.read(request, BODY_BYTES, "InvokeFunction", self._body_grace_s)
-        headers = request.headers
+        headers = folded(request.headers.items())
+        asked = Asked(request.method, headers, "HTTP/1.1", connection.peer, connection.port, request_id)
+        call = self.call(asked, place, content)
+        if isinstance(call, Reply):
+            return call
+        connection.left = request.task.cancel
+        try:
+            result = await self._invoker.invoke(call.invocation)
+        finally:
+            connection.left = None
+        return self.answer(call, result)
+
+    def call(self, asked: Asked, place: Place, content: bytes) -> Call | Reply:
+        """The invocation that a whole request is, or the answer to one that runs nothing. Raises ApiError."""
+        headers = asked.headers
+        name, query = place
         kind = headers.get(TYPE)
         log = headers.get(LOG)
         qualifier = parse_qs(query, keep_blank_values=True).get("Qualifier", [None])[-1] if query else None
@@ -92,29 +122,28 @@ class Invoke:
             raise NotImplementedHere("The invocation type Event is not implemented yet: there is no durable queue for events.")
         if kind == "DryRun":
             self._invoker.resolve(ref.name, ref.qualifier)
-            return self._reply(204, f"x-amzn-RequestId: {request_id}\r\n")
+            return self._reply(204, f"x-amzn-RequestId: {asked.request_id}\r\n")
         context = headers.get(CLIENT_CONTEXT)
         trace = self._ids.trace(headers.get(TRACE), self._wall())
         invocation = Invocation(
-            request_id=request_id,
+            request_id=asked.request_id,
             function_name=ref.name,
             qualifier=ref.qualifier,
             payload=event(content),
             trace_id=self._ids.segment(trace),
             client_context=client_context(context) if context else None,
             want_log_tail=log == "Tail",
-            arrived_s=arrived_s,
+            arrived_s=self._monotonic(),
         )
-        connection.left = request.task.cancel
-        try:
-            result = await self._invoker.invoke(invocation)
-        finally:
-            connection.left = None
+        return Call(invocation, trace)
+
+    def answer(self, call: Call, result: InvokeResult) -> Reply:
+        """The answer that the result of a call makes."""
         head = (
-            f"Content-Type: application/json\r\nx-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n"
-            f"X-Amz-Executed-Version: {result.version.version}\r\n"
+            f"Content-Type: application/json\r\nx-amzn-RequestId: {call.invocation.request_id}\r\n"
+            f"X-Amzn-Trace-Id: {call.trace}\r\nX-Amz-Executed-Version: {result.version.version}\r\n"
         )
-        if result.status is not Status.SUCCESS:
+        if result.status is not _SUCCESS:
             head += "X-Amz-Function-Error: Unhandled\r\n"
         if result.log_tail is not None:
             head += f"X-Amz-Log-Result: {base64.b64encode(result.log_tail).decode()}\r\n"

@@ -98,6 +98,7 @@ class EdgeServer:
         )
         self._short_way = ShortWay(
             urls=self._urls,
+            invoke=self._invoke,
             invoker=invoker,
             ids=ids,
             clock=clock,
@@ -317,10 +318,9 @@ class EdgeServer:
         origin = headers.get(hdrs.ORIGIN)
         if origin is not None:
             _check_origin(origin, host)
-        if path.startswith(invoke.PREFIX) and path.endswith(invoke.SUFFIX) and request.method == "POST":
-            name = path[len(invoke.PREFIX) : -len(invoke.SUFFIX)]
-            if name and "/" not in name:
-                return self._invoke.handle(request, connection, request_id, name, query)
+        invoked = invoke.place_of(request.method, target)
+        if invoked is not None:
+            return self._invoke.handle(request, connection, request_id, invoked)
         if path.startswith(invoke_stream.PREFIX) and path.endswith(invoke_stream.SUFFIX) and request.method == "POST":
             name = path[len(invoke_stream.PREFIX) : -len(invoke_stream.SUFFIX)]
             if name and "/" not in name:

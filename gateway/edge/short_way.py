@@ -1,11 +1,11 @@
 """The short way of a request: from its bytes to the function and back, without a task, a future or a turn of the loop.
 
 aiohttp takes four turns of the event loop and a task for each request, which is more than all that the gateway itself does for
-it. Nearly every call of a function URL is complete when its first bytes are there, and needs none of that: it is parsed, its
-event is handed to a sandbox, and its answer is written in the very step that the runtime's answer arrives in (38 µs of the
-gateway for a call instead of 60).
+it. Nearly every call of a function URL, and every Invoke that an AWS client sends, is complete when its first bytes are there,
+and needs none of that: it is parsed, its event is handed to a sandbox, and its answer is written in the very step that the
+runtime's answer arrives in.
 
-What is not a plain, whole call of a function URL goes aiohttp's way, and so does all that comes later on its connection: two
+What is not such a plain, whole request goes aiohttp's way, and so does all that comes later on its connection: two
 parsers that take turns on one stream would have to agree on every byte of it. So this one only ever sees whole requests, and
 a request that it does not know how to read is one that aiohttp answers or refuses.
 
@@ -23,7 +23,9 @@ import httptools
 
 from gateway.clock import Clock
 from gateway.edge import render, reply
-from gateway.edge.function_url import Asked, Call, FunctionUrls, Place
+from gateway.edge.call import Asked, Call
+from gateway.edge.function_url import FunctionUrls, Place
+from gateway.edge.invoke import Invoke, place_of
 from gateway.edge.ports import Invokes, Leaves
 from gateway.edge.reply import Reply
 from gateway.edge.stamp import Second
@@ -40,6 +42,8 @@ REQUEST_BYTES: Final = 16 * 1024
 HEADERS: Final = 100
 #: Of requests that wait for the answers before theirs; then the client is read no further.
 WAITING_BYTES: Final = 64 * 1024
+#: A body that comes after its head is waited for so long here; then aiohttp goes on.
+REST_S: Final = 0.25
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 #: Whoever sends one of these wants more than an answer.
@@ -58,6 +62,7 @@ class ShortWay:
         self,
         *,
         urls: FunctionUrls,
+        invoke: Invoke,
         invoker: Invokes,
         ids: Ids,
         clock: Clock,
@@ -67,6 +72,7 @@ class ShortWay:
         keep_alive_s: float,
     ) -> None:
         self.urls = urls
+        self.invoke = invoke
         self.invoker = invoker
         self.ids = ids
         self.place_of = place_of
@@ -84,7 +90,7 @@ class ShortWay:
     def refusal(self, error: ApiError, request_id: str) -> Reply:
         """An error as an answer, and where it is no fault of the client's, as an entry in the log."""
         if error.status >= 500 and not isinstance(error, ShuttingDown):
-            _log.warning("a call of a function URL: %s", error.message, extra={"request_id": request_id})
+            _log.warning("an invocation was not run: %s", error.message, extra={"request_id": request_id})
         return self.rendered(error, request_id)
 
     def rendered(self, error: ApiError, request_id: str) -> Reply:
@@ -105,15 +111,19 @@ class Exchange:
         "_call",
         "_complete",
         "_connection",
+        "_headed",
         "_headers",
         "_last",
         "_lines",
         "_loop",
         "_odd",
         "_parser",
+        "_part",
         "_paused",
         "_replied",
         "_request_id",
+        "_rest",
+        "_route",
         "_started",
         "_timer",
         "_unsent",
@@ -132,36 +142,61 @@ class Exchange:
         self.running = False  # a request has begun, and its answer is not sent
         self._replied = False  # ... nor given to the transport
         self._request_id = ""
+        self._route: FunctionUrls | Invoke = way.urls
         self._call: Call | None = None
         self._started: Leaves | None = None
         self._waiting = b""
         self._paused = False  # more waits than may
         self._last = False  # the connection is to be closed after the answer
         self._unsent: asyncio.TimerHandle | None = None  # ends the client's patience with reading
+        self._part = b""  # of a request that is not whole
+        self._rest: asyncio.TimerHandle | None = None  # ends the wait for the rest of it
         self._timer: asyncio.TimerHandle | None = None
         self._used_s = 0.0
         self._clear()
 
-    def take(self, data: bytes) -> bool:
-        """Whether these bytes are dealt with. If not, they and all that follow are aiohttp's."""
+    def take(self, data: bytes) -> bytes:
+        """Deal with these bytes. What it gives back, and all that follows, is aiohttp's."""
         if self.running or self._waiting:
             self._waiting += data
             if len(self._waiting) > WAITING_BYTES and not self._paused and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
-            return True
-        if len(data) > REQUEST_BYTES:
-            return False
-        if self._began:
+            return b""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        elif self._began:
             self._clear()
+        whole = self._part + data if self._part else data
+        if len(whole) > REQUEST_BYTES:
+            return whole
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return False
+            return whole
+        if self._began == 1 and self._complete == 0 and self._rest_follows():
+            self._part = whole
+            self._rest = self._loop.call_later(REST_S, self._connection.go_the_long_way)
+            return b""
+        self._part = b""
+        return b"" if self._complete == 1 and self._began == 1 and self._taken() else whole
+
+    def untaken(self) -> bytes:
+        """What came of a request that is not whole."""
+        return self._part
+
+    def _rest_follows(self) -> bool:
+        """Whether the head is there, and a body that is small comes in another piece, as many clients send it."""
         headers = self._headers
-        if self._complete != 1 or self._began != 1 or self._odd or not _LONG_WAY.isdisjoint(headers):
+        length = headers.get("content-length", "")
+        return self._headed and _LONG_WAY.isdisjoint(headers) and length.isdecimal() and int(length) < REQUEST_BYTES
+
+    def _taken(self) -> bool:
+        """Whether this is a request for here. Then it is begun."""
+        headers, parser = self._headers, self._parser
+        if self._odd or not _LONG_WAY.isdisjoint(headers):
             return False
-        parser = self._parser
         method = parser.get_method()
         if method not in _METHODS or parser.get_http_version() != "1.1":
             return False
@@ -169,29 +204,42 @@ class Exchange:
             return False
         if "host" not in headers or self._lines > HEADERS or not self._url.startswith("/"):
             return False
-        place = self._way.place_of(headers["host"], self._url)
-        return place is not None and self._go(method.decode(), headers, place)
+        return self._go(method.decode(), headers)
 
-    def _go(self, method: str, headers: dict[str, str], place: Place) -> bool:
+    def _go(self, method: str, headers: dict[str, str]) -> bool:
         way, connection = self._way, self._connection
+        url = way.place_of(headers["host"], self._url)
+        name = None
+        if url is None:
+            name = place_of(method, self._url)
+            if name is None or "origin" in headers:
+                return False
         self._request_id = request_id = way.ids.request_id()
-        asked = Asked(method, headers, "HTTP/1.1", connection.peer, connection.port, request_id, place)
-        target = way.urls.target(asked)
-        if not isinstance(target, Reply) and target.streams:
-            return False
-        self._begin()
+        asked = Asked(method, headers, "HTTP/1.1", connection.peer, connection.port, request_id)
         try:
-            if not isinstance(target, Reply):
-                self._call = call = way.urls.call(target, asked, self._body)
+            if url is not None:
+                self._route = way.urls
+                call = way.urls.call(asked, url, self._body)
+                if call is None:
+                    return False
+            else:
+                assert name is not None
+                self._route = way.invoke
+                call = way.invoke.call(asked, name, self._body)
+            self._begin()
+            if not isinstance(call, Reply):
+                self._call = call
                 started = way.invoker.start(call.invocation, self._answered)
                 if not self._replied:  # it may be answered already
                     self._started = started
                 return True
-            answer = target
+            answer = call
         except ApiError as error:
             answer = way.refusal(error, request_id)
         except Exception as error:
             answer = self._failed(error)
+        if not self.running:
+            self._begin()
         self._send(answer)
         return True
 
@@ -221,6 +269,9 @@ class Exchange:
             self._timer.cancel()
             self._timer = None
         self._waiting = b""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         if self._unsent is not None:
             self._unsent.cancel()
             self._unsent = None
@@ -247,14 +298,14 @@ class Exchange:
                 answer = self._way.refusal(result, self._request_id)
             else:
                 assert self._call is not None
-                answer = self._way.urls.answer(self._call, result)
+                answer = self._route.answer(self._call, result)
         except Exception as error:
             answer = self._failed(error)
         self._send(answer)
 
     def _failed(self, error: Exception) -> Reply:
         """It is our fault. What came of the invocation, if it was begun, nobody hears."""
-        _log.error("a call of a function URL failed: %r", error, exc_info=error, extra={"request_id": self._request_id})
+        _log.error("a request failed: %r", error, exc_info=error, extra={"request_id": self._request_id})
         self._last = True
         return self._way.rendered(ServiceException(), self._request_id)
 
@@ -316,7 +367,7 @@ class Exchange:
 
     def _clear(self) -> None:
         self._began = self._complete = self._lines = 0
-        self._odd = False
+        self._odd = self._headed = False
         self._url = ""
         self._headers: dict[str, str] = {}
         self._body = b""
@@ -336,6 +387,9 @@ class Exchange:
             self._odd |= key in _ONCE
             text = joined(key, headers[key], text)
         headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        self._headed = True
 
     def on_body(self, body: bytes) -> None:
         self._body += body

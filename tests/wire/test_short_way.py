@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import boto3
 import orjson
 import pytest
 from aiohttp import web
@@ -107,7 +108,33 @@ async def test_what_aiohttp_refuses_is_refused(edge: Edge, long_way: list[bytes]
     assert not edge.invoker.invocations
 
 
-async def test_in_two_pieces_and_then_for_good_the_long_way(edge: Edge, long_way: list[bytes]) -> None:
+POST = f"POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n".encode()
+
+
+async def test_a_body_may_come_after_its_head(edge: Edge, long_way: list[bytes]) -> None:
+    async with contextlib.aclosing(await edge.connect()) as client:
+        for _ in range(3):
+            for piece in (POST, b"he", b"llo"):
+                client.writer.write(piece)
+                await client.writer.drain()
+                await asyncio.sleep(0.01)
+            assert orjson.loads((await client.answer()).body)["body"] == "hello"
+    assert not long_way
+
+
+async def test_a_body_that_does_not_come_is_awaited_the_long_way(
+    edge: Edge, long_way: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_way, "REST_S", 0.01)
+    async with contextlib.aclosing(await edge.connect()) as client:
+        client.writer.write(POST + b"he")
+        await until(lambda: long_way)
+        client.writer.write(b"llo")
+        assert orjson.loads((await client.answer()).body)["body"] == "hello"
+    assert b"".join(long_way) == POST + b"hello"
+
+
+async def test_half_a_head_goes_the_long_way_for_good(edge: Edge, long_way: list[bytes]) -> None:
     async with contextlib.aclosing(await edge.connect()) as client:
         client.writer.write(PLAIN)
         assert (await client.answer()).status == 200
@@ -120,6 +147,17 @@ async def test_in_two_pieces_and_then_for_good_the_long_way(edge: Edge, long_way
         client.writer.write(PLAIN)
         assert (await client.answer()).status == 200
     assert b"".join(long_way) == PLAIN * 2
+
+
+async def test_a_body_and_the_next_request_in_one_piece(edge: Edge, long_way: list[bytes]) -> None:
+    async with contextlib.aclosing(await edge.connect()) as client:
+        client.writer.write(POST)
+        await client.writer.drain()
+        await asyncio.sleep(0.01)
+        client.writer.write(b"hello" + PLAIN)
+        assert orjson.loads((await client.answer()).body)["body"] == "hello"
+        assert "body" not in orjson.loads((await client.answer()).body)
+    assert b"".join(long_way) == POST + b"hello" + PLAIN
 
 
 async def test_requests_that_wait_are_answered_in_order_and_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +194,49 @@ async def test_a_client_that_leaves_gives_up_its_place(edge: Edge) -> None:
         assert edge.server.running == 1
     await edge.invoker.left.wait()
     assert edge.server.running == 0
+
+
+INVOKE = "POST /2015-03-31/functions/echo/invocations{} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 2\r\n\r\n[]"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("", "", 200),
+        ("?Qualifier=$LATEST", "X-Amz-Log-Type: Tail\r\n", 200),
+        ("", "X-Amz-Invocation-Type: DryRun\r\n", 204),
+        ("?Qualifier=nope", "", 404),
+        ("?Qualifier=!", "", 400),
+        ("", "X-Amz-Client-Context: !\r\n", 400),
+    ],
+)
+async def test_invoke_goes_the_short_way(edge: Edge, long_way: list[bytes], query: str, headers: str, status: int) -> None:
+    short = await first(edge, INVOKE.format(query, headers).encode())
+    assert short.status == status
+    assert not long_way
+    long = await first(edge, INVOKE.format(query, headers + "TE: trailers\r\n").encode())
+    assert (long.status, long.body) == (short.status, short.body)
+    assert {name for name, _ in long.headers} == {name for name, _ in short.headers}
+    assert long_way
+
+
+async def test_a_web_page_of_another_origin_invokes_nothing(edge: Edge) -> None:
+    answer = await first(edge, INVOKE.format("", "Origin: https://evil.example\r\n").encode())
+    assert (answer.status, edge.invoker.invocations) == (403, [])
+
+
+async def test_boto3_goes_the_short_way(edge: Edge, long_way: list[bytes]) -> None:
+    client = boto3.client(
+        "lambda",
+        endpoint_url=f"http://127.0.0.1:{edge.server.port}",
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+    )
+    answer = await asyncio.to_thread(client.invoke, FunctionName="echo", Payload=b'{"a": 1}')
+    assert await asyncio.to_thread(answer["Payload"].read) == b'{"a": 1}'
+    client.close()
+    assert not long_way
 
 
 async def test_an_error_of_the_gateway(edge: Edge, long_way: list[bytes]) -> None:
