@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -21,10 +19,10 @@ from prometheus_client.metrics_core import (
     Metric,
     SummaryMetricFamily,
 )
-from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway.observe import process
+from gateway.observe.exposition import page
 from gateway.tally import DURATION_FINE_S, DURATION_S, Histogram, Kinds, Tally, Totals
 
 #: How soon a sandbox in a state can answer: at once, after thawing, after a start, or not at all.
@@ -61,32 +59,19 @@ class Picture:
 
 def render(picture: Picture, accept: str) -> tuple[str, bytes]:
     """Content type and body, in the format that an ``Accept`` header asks for: OpenMetrics, or the older text format."""
-    encode, content_type = choose_encoder(accept)
-    registry = CollectorRegistry()
-    registry.register(_Gateway(picture))
-    return content_type, encode(registry)
+    return page(families(picture), accept)
 
 
-class _Gateway(Collector):
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is registered twice: the registry need not look at all samples to know."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        picture = self._picture
-        yield InfoMetricFamily(
-            "lambent", "What serves here.", value={"version": picture.version, "driver": picture.driver}
-        )  # fmt: skip
-        yield from _invocations(picture.functions)
-        yield from _starts(picture)
-        yield from _sandboxes(picture)
-        lag = HistogramMetricFamily("lambent_event_loop_lag_seconds", "How late a timer of the gateway's event loop was.")
-        lag.add_metric([], *_buckets(picture.lag_s))
-        yield lag
-        yield from process.figures()
+def families(picture: Picture) -> Iterator[Metric]:
+    """Everything that /metrics tells, in its order."""
+    yield InfoMetricFamily("lambent", "What serves here.", value={"version": picture.version, "driver": picture.driver})
+    yield from _invocations(picture.functions)
+    yield from _starts(picture)
+    yield from _sandboxes(picture)
+    lag = HistogramMetricFamily("lambent_event_loop_lag_seconds", "How late a timer of the gateway's event loop was.")
+    lag.add_metric([], *_buckets(picture.lag_s))
+    yield lag
+    yield from process.figures()
 
 
 def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
