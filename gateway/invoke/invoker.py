@@ -13,6 +13,7 @@ after it is the function's outcome, and never a second run.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -32,6 +33,8 @@ from sandbox.outcome import Outcome, Status, Work
 
 RETRY_LEAST_S: Final = 1.0  #: Retry-After has whole seconds
 _REASONS: Final = {Why.RESERVED: RESERVED, Why.RATE: RATE, Why.RESERVED_RATE: RESERVED_RATE, Why.SCALING: RATE}
+_log = logging.getLogger(__name__)
+
 _SUCCESS: Final = Status.SUCCESS  # Python 3.11 takes 66 ns to read a member off its enum
 
 Answered = Callable[[InvokeResult | ApiError], None]
@@ -184,6 +187,7 @@ class Call(Request):
         tally.duration_s.add(outcome.duration_s)
         if outcome.status is not _SUCCESS:
             tally.errors.add(outcome.status.value)
+            self._say_what_came(outcome)
         log = self._held.log
         in_init = not self._started
         if in_init:
@@ -191,6 +195,21 @@ class Call(Request):
         log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall(), in_init=in_init))
         if self._invocation.want_log_tail:
             self._log_tail = log.tail()
+
+    def _say_what_came(self, outcome: Outcome) -> None:
+        """The function's own log has more. It is for debugging here, since a function that always fails would fill the log."""
+        _log.debug(
+            "%s:%s ended with %s %s",
+            self.version.name,
+            self.version.version,
+            outcome.status.value,
+            outcome.error_type or "",
+            extra={
+                "request_id": self._invocation.request_id,
+                "function": self.version.name,
+                "sandbox": self._held.sandbox.id,
+            },
+        )
 
     def _tell(self, outcome: Outcome) -> None:
         self._answered(

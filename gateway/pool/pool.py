@@ -206,7 +206,7 @@ class Pool:
 
     def _gone(self, sandbox: SandboxLike, reason: str, held: Held) -> None:
         if held.instance.state is not State.STOPPING:
-            _log.warning("sandbox %s is gone: %s", sandbox.id, reason)
+            _log.warning("sandbox %s is gone: %s", sandbox.id, reason, extra=_of(held))
             self._tallies.totals.lost += 1
             now = self._now()
             self._perform(self._core.died(held.instance, now), now)
@@ -299,7 +299,7 @@ class Pool:
         except Exception as error:
             if instance.state is not State.STARTING:  # it was told to stop
                 return
-            _report(f"could not start {version.name}:{version.version} in {held.sandbox.id}", error)
+            _report(f"could not start {version.name}:{version.version} in {held.sandbox.id}", error, held)
             now = self._now()
             later = isinstance(error, DriverUnavailable)
             final = not isinstance(error, SandboxGone | DriverUnavailable | InitFailed)
@@ -336,12 +336,20 @@ def _stem(version: FunctionVersion) -> StemKey:
     return StemKey(version.runtime, version.architecture)
 
 
-def _report(what: str, error: Exception) -> None:
+def _of(held: Held | None) -> dict[str, str | None] | None:
+    """What a line in the log is about."""
+    if held is None:
+        return None
+    group: Group | None = getattr(held.instance, "group", None)  # a stem has none
+    return {"sandbox": held.sandbox.id, "function": None if group is None else group.version.name}
+
+
+def _report(what: str, error: Exception, held: Held | None = None) -> None:
     """What the sandbox layer foresees is a line, anything else is a fault of ours."""
     if isinstance(error, SandboxError | InitFailed):
-        _log.warning("%s: %s", what, error)
+        _log.warning("%s: %s", what, error, extra=_of(held))
     else:
-        _log.error("%s", what, exc_info=error)
+        _log.error("%s", what, exc_info=error, extra=_of(held))
 
 
 def _task_failed(error: BaseException) -> None:

@@ -164,6 +164,18 @@ def test_one_request_id_through_answer_and_logs_of_every_process(on: Callable[..
     eventually(lambda: product.family.gateway not in (0, gateway))
 
 
+def test_what_failed_leads_to_its_function_and_its_sandbox(on: Callable[..., Product]) -> None:
+    product = on(log_format="json", log_level="debug")
+    name = product.deploy("import os\ndef handler(event, context):\n os._exit(3)\n")
+    answer = product.invoke(name)
+    assert answer.function_error is not None
+    entries = [json.loads(line) for line in product.instance.log.read_text().splitlines() if line.startswith("{")]
+    [entry] = [entry for entry in entries if entry.get("requestId") == answer.request_id and "ended with" in entry["message"]]
+    assert entry["function"] == name
+    assert entry["message"] == f"{name}:$LATEST ended with failure Runtime.ExitError"
+    assert any(f"RequestId: {answer.request_id}" in line for line in product.log(name))
+
+
 def test_restarts_of_the_spawner_are_counted(on: Callable[..., Product]) -> None:
     product = on(log_level="error")
 
