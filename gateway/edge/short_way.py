@@ -79,6 +79,7 @@ class ShortWay:
         self.began = began
         self.ended = ended
         self.keep_alive_s = keep_alive_s
+        self.rest_s = min(REST_S, keep_alive_s / 2)
         self.detailed = False  #: each request is worth a line in the log
         self._wall = clock.wall
         self._second = Second()
@@ -177,7 +178,7 @@ class Exchange:
             return whole
         if self._began == 1 and self._complete == 0 and self._rest_follows():
             self._part = whole
-            self._rest = self._loop.call_later(REST_S, self._connection.go_the_long_way)
+            self._rest = self._loop.call_later(self._way.rest_s, self._connection.go_the_long_way)
             return b""
         self._part = b""
         return b"" if self._complete == 1 and self._began == 1 and self._taken() else whole
@@ -357,7 +358,9 @@ class Exchange:
         if self._connection.transport is None or self._connection.long_way_used:
             return
         now_s = self._loop.time()
-        left_s = self._way.keep_alive_s if self.running else self._used_s + self._way.keep_alive_s - now_s
+        left_s = (
+            self._way.keep_alive_s if self.running or self._rest is not None else self._used_s + self._way.keep_alive_s - now_s
+        )
         if left_s <= 0:
             self._connection.force_close()
         else:

@@ -123,10 +123,10 @@ async def test_a_body_may_come_after_its_head(edge: Edge, long_way: list[bytes])
 
 
 async def test_a_body_that_does_not_come_is_awaited_the_long_way(
-    edge: Edge, long_way: list[bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, long_way: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(short_way, "REST_S", 0.01)
-    async with contextlib.aclosing(await edge.connect()) as client:
+    async with serving(tmp_path, function()) as edge, contextlib.aclosing(await edge.connect()) as client:
         client.writer.write(POST + b"he")
         await until(lambda: long_way)
         client.writer.write(b"llo")
