@@ -101,6 +101,10 @@ class Settings:
     memory_budget_mb: int | None = _setting(
         None, "Memory for all sandboxes together. Default: 80 % of what is available at the start.", least=64
     )
+    cpu: Literal["weight", "quota", "none"] = _setting(
+        "weight", "What of the processors a function gets for its memory, one for each 1,769 MB. weight: so much when there are "
+        "not enough for all; quota: never more, as AWS; none: all functions the same."
+    )  # fmt: skip
     freeze_after_ms: int = _setting(250, "An idle sandbox is frozen after this long; 0 freezes at once, as AWS does.", least=0)
     freeze_provisioned_after_ms: int | None = _setting(
         None, "The same for one of provisioned concurrency. Default: never.", least=0

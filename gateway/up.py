@@ -146,6 +146,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "run_dir": str(meeting.directory),
                                 "uid_base": settings.uid_base + 1,
                                 "max_sandboxes": settings.max_sandboxes,
+                                "cpu": settings.cpu,
                                 "network": settings.network,
                                 "network_allow": words(settings.network_allow),
                                 "network_range": settings.network_range,

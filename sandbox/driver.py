@@ -14,7 +14,7 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    readable from `log_fd`; `on_extension_exit` likewise for each extension, with its name. `on_gone` is called at most once,
    when the sandbox as a whole went away without being asked to (its init was killed, the spawner died); after it only `stop`
    has a meaning. None is called once `stop` was called.
-5. `freeze` and `thaw` are synchronous, idempotent and quick (they are on the hot path); on a dead sandbox they do nothing.
+5. `freeze`, `thaw` and `ration` are synchronous, idempotent and quick (they are on the hot path); on a dead one they do nothing.
    `thaw` returns when the sandbox can run again; `freeze` need not wait until the last task has stopped.
 6. `reset` kills every process of the sandbox but its init and makes the sandbox a stem again that waits to be specialised; code,
    /tmp and network namespace stay. So the kill comes at once and the new Init only with the next invocation, as on AWS. The
@@ -80,6 +80,7 @@ class Handle(Protocol):
     async def stop(self) -> None: ...
     def start_runtime(self) -> None: ...
     def signal(self, number: int, extension: str | None = None) -> None: ...
+    def ration(self) -> None: ...  # Init is over: from now on the processors are shared out by MemorySize, if at all
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def memory_bytes(self) -> int: ...  # used now

@@ -216,6 +216,7 @@ class FakeHandle:
         self.extension_log_fd = self.extension_log_write_fd = -1
         self.used_bytes = 3 * MIB
         self.peak_bytes = self.used_bytes
+        self.rationed = False
         self._driver = driver
         self._alive = True
         self._stopping: asyncio.Task[None] | None = None
@@ -274,6 +275,9 @@ class FakeHandle:
         self.thawed.set()
         self._close_connection()
         self._make_stem()
+
+    def ration(self) -> None:
+        self.rationed = True
 
     def freeze(self) -> None:
         if self._alive:

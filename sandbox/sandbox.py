@@ -216,6 +216,7 @@ class Sandbox:
             await self._renewed()
         if self.state is not State.INIT:
             raise SandboxGone(error_type if status == "gone" else None)
+        self._handle.ration()
         self.state = lifecycle.following(self.state, Event.INITIALISED)
 
     def _environment(self, spec: FunctionSpec) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Control groups on v2, v1 and hybrid hosts, behind one small set of files per sandbox.
 
-Every sandbox has a directory of its own in each hierarchy that matters: memory and pids to limit it, and one that can freeze.
-All lie below ``lambent-<owner>/sandboxes``, whose cpu weight is that of one ordinary group however many sandboxes run, so that
-gateway and spawner, which are outside, keep their share; zygotes and inits lie in ``lambent-<owner>/zygotes``. The name is also
-the label by which a later start finds what a crash left behind (`leftovers.py`).
+Every sandbox has a directory of its own in each hierarchy that matters: memory and pids to limit it, cpu to give it its share
+(`cpu.py`), and one that can freeze. All lie below ``lambent-<owner>/sandboxes``, whose cpu weight is that of one ordinary group
+however many sandboxes run, so that gateway and spawner, which are outside, keep their share; zygotes and inits lie in
+``lambent-<owner>/zygotes``. The name is also the label by which a later start finds what a crash left behind (`leftovers.py`).
 
 On a hybrid host the controllers are under v1 while freeze and kill are under ``unified``. On v2 all is one directory. Where
 systemd delegated a subtree to us we stay in it; else the directory is made at the top, as container engines do.
@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox.clock import SystemClock
+from sandbox.native import cpu
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 
@@ -111,6 +112,7 @@ class Group:
     memory: Path | None
     memory_v2: bool
     freezer: Path
+    cpu: Path | None = None  #: the file that its share of the processors is written to once Init is over
 
     def join_fds(self, also: list[Path]) -> list[int]:
         """Descriptors to which a process writes ``0`` to join, as init's child does before it loses its rights.
@@ -147,6 +149,10 @@ class Group:
             names = (names[0], names[0])  # memory.peak came with Linux 5.19
         first, second = _open_all([self.memory / name for name in names], os.O_RDONLY)
         return first, second
+
+    def cpu_fd(self) -> int | None:
+        """To write what `cpu.ration` says."""
+        return None if self.cpu is None else os.open(self.cpu, os.O_WRONLY | os.O_CLOEXEC)
 
     def oom_kills(self) -> int:
         if self.memory is None:
@@ -194,9 +200,12 @@ def remove_directory(directory: Path, patience_s: float = 5.0) -> None:
 
 
 class Cgroups:
-    """Makes and removes the groups of one owner. Raises OSError when the host does not let us."""
+    """Makes and removes the groups of one owner. Raises OSError when the host does not let us.
 
-    def __init__(self, owner: str, hierarchies: Hierarchies | None = None) -> None:
+    With a `cpu_mode` other than ``none`` each sandbox has its own share of the processors, where the host has the controller.
+    """
+
+    def __init__(self, owner: str, hierarchies: Hierarchies | None = None, cpu_mode: cpu.Mode = "none") -> None:
         self.hierarchies = hierarchies or find_hierarchies()
         found = {name: self.hierarchies.of(name) for name in ("memory", "pids", "cpu", "freezer")}
         if found["freezer"] is None:
@@ -207,6 +216,7 @@ class Cgroups:
             top = (delegated(mount_point) if mount_point == self.hierarchies.v2 else None) or mount_point
             self._base[mount_point] = top / self._name
         self._memory, self._pids, self._cpu, self._freezer = (found[n] for n in ("memory", "pids", "cpu", "freezer"))
+        self._cpu_file = cpu.FILES.get((cpu_mode, self._cpu == self.hierarchies.v2), "") if self._cpu is not None else ""
 
     @property
     def bases(self) -> list[Path]:
@@ -255,7 +265,7 @@ class Cgroups:
 
     def cpu_joins(self) -> list[Path]:
         """The group that shares out processor time, where it is not one of the sandbox's own directories."""
-        if self._cpu is None or self._cpu in (self._memory, self._pids, self._freezer):
+        if self._cpu is None or self._cpu_file or self._cpu in (self._memory, self._pids, self._freezer):
             return []
         return [self._base[self._cpu] / "sandboxes"]
 
@@ -263,13 +273,15 @@ class Cgroups:
         """Directories for one sandbox. On failure nothing is left."""
         directories: dict[Path, Path] = {}
         try:
-            for mount_point in (self._memory, self._pids, self._freezer):
+            for mount_point in (self._memory, self._pids, self._freezer, self._cpu if self._cpu_file else None):
                 if mount_point is not None and mount_point not in directories:
                     directory = self._base[mount_point] / "sandboxes" / name
                     directory.mkdir()
                     directories[mount_point] = directory
             if self._pids is not None:
                 write(directories[self._pids] / "pids.max", str(pids_max))
+            if self._cpu is not None and self._cpu_file == "cpu.cfs_quota_us":
+                write(directories[self._cpu] / "cpu.cfs_period_us", str(cpu.PERIOD_US))
         except OSError:
             for directory in directories.values():
                 with contextlib.suppress(OSError):
@@ -281,4 +293,5 @@ class Cgroups:
             memory=directories[self._memory] if self._memory else None,
             memory_v2=self._memory == self.hierarchies.v2,
             freezer=directories[self._freezer],
+            cpu=directories[self._cpu] / self._cpu_file if self._cpu is not None and self._cpu_file else None,
         )

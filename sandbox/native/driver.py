@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
-from sandbox.native import plan
+from sandbox.native import cpu, plan
 from sandbox.native.channel import Channel, Message
 from sandbox.native.places import LAMBDA_API, RUNTIME_API
 from sandbox.spec import Architecture, FunctionSpec, StemKey
@@ -77,6 +77,9 @@ class NativeHandle:
         self.lambda_listener: socket.socket | None = _socket(fds[2])
         self.log_fd, self._freeze_fd = fds[3], fds[4]
         self._memory_fd, self._peak_fd = (fds[5], fds[6]) if reply["memory"] else (-1, -1)
+        self._cpu_file = str(reply["cpu"])
+        self._cpu_fd = fds[-1] if self._cpu_file else -1
+        self._memory_mb = 0
         self._frozen = False
         self._alive = True
         self._stopped: asyncio.Task[None] | None = None
@@ -87,6 +90,7 @@ class NativeHandle:
 
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         self._check()
+        self._memory_mb = spec.memory_mb
         top_level = _top_level(spec.code_path)
         if spec.opt_path:
             top_level += _of_layers(spec.opt_path, spec.runtime)
@@ -133,6 +137,11 @@ class NativeHandle:
         if self.connection is not None:
             self.connection.close()
         self.connection = _socket(fds[0])
+
+    def ration(self) -> None:
+        if self._alive and self._cpu_fd >= 0:
+            with contextlib.suppress(OSError):  # the cgroup of a sandbox that died can be gone before the news of it is here
+                os.write(self._cpu_fd, cpu.ration(self._cpu_file, self._memory_mb).encode())
 
     def freeze(self) -> None:
         if self._alive and not self._frozen:
@@ -182,7 +191,7 @@ class NativeHandle:
         for sock in (self.listener, self.lambda_listener, self.connection):
             if sock is not None:
                 sock.close()
-        for fd in (self.log_fd, self.extension_log_fd, self._freeze_fd, self._memory_fd, self._peak_fd):
+        for fd in (self.log_fd, self.extension_log_fd, self._freeze_fd, self._memory_fd, self._peak_fd, self._cpu_fd):
             if fd >= 0:
                 os.close(fd)
 

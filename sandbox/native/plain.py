@@ -224,6 +224,9 @@ class PlainHandle:
         await self._ask({"op": "kill"}, "killed")
         self._connect()
 
+    def ration(self) -> None:
+        """Without cgroups the kernel shares them out as it likes."""
+
     def freeze(self) -> None:
         if self._pid and not self._frozen:
             self._stop_sampling()

@@ -2,7 +2,7 @@
 
 It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
 
-    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, two listeners, log, freezer, memory (two, or none)
+    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, two listeners, log, freezer, memory (0 or 2), cpu
     {"n", "op": "specialise", "id", "code", …}    → {}, the first time with extensions a descriptor: their log
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
@@ -37,6 +37,7 @@ from sandbox.guest import syscalls
 from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
+from sandbox.native.cpu import Mode
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, wish
 from sandbox.native.spares import Spares
@@ -65,6 +66,7 @@ class Config:
     run_dir: str  #: for mount points; only root may write there
     uid_base: int  #: the inits' uid; sandboxes have those above it
     max_sandboxes: int
+    cpu: Mode = "weight"
     spare_volumes: int = SPARE_VOLUMES
     spare_networks: int = SPARE_NETWORKS
     network: str = "none"  #: none, nat, or auto: nat where it can be had
@@ -93,7 +95,7 @@ class Spawner:
     def __init__(self, config: Config, trees: dict[str, Tree], networks: Networks, hello: Message) -> None:
         self._config = config
         self._hello = hello
-        self._cgroups = Cgroups(config.owner)
+        self._cgroups = Cgroups(config.owner, cpu_mode=config.cpu)
         self._volumes = Volumes(Path(config.volume_dir))
         self._spare_volumes = Spares(
             "volume", lambda: self._volumes.create(DEFAULT_TMP_MB), os.close, wanted=config.spare_volumes
@@ -208,12 +210,16 @@ class Spawner:
             out.append(jail.group.freeze_fd())
             memory = jail.group.memory_fds()
             out += memory or ()
+            cpu_fd = jail.group.cpu_fd()
+            if cpu_fd is not None:
+                out.append(cpu_fd)
         except BaseException:
             for fd in out:
                 os.close(fd)
             await self._end(name)
             raise
         reply["memory"] = memory is not None
+        reply["cpu"] = jail.group.cpu.name if jail.group.cpu is not None else ""
         reply["frozen"], reply["thawed"] = jail.group.freezer_words
         return out
 

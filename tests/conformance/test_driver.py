@@ -378,6 +378,7 @@ async def test_after_its_end_calls_do_no_harm(place: Place) -> None:
         await handle.reset()
     handle.freeze()
     handle.thaw()
+    handle.ration()
     assert handle.memory_bytes() >= 0
     assert handle.memory_peak_bytes() >= 0
     await handle.stop()

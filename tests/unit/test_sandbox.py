@@ -83,6 +83,24 @@ async def test_an_invocation() -> None:
         assert made.sandbox.state is State.READY
 
 
+async def test_processors_are_rationed_when_init_is_over() -> None:
+    begun = asyncio.Event()
+    over = asyncio.Event()
+
+    async def script(runtime: FakeRuntime) -> None:
+        begun.set()
+        await over.wait()
+        await echo(runtime)
+
+    async with rig(script, init=False) as found:
+        init = asyncio.get_running_loop().create_task(found.sandbox.init(SPEC, found.user.write_log))
+        await begun.wait()
+        assert not found.handle.rationed
+        over.set()
+        await init
+        assert found.handle.rationed
+
+
 async def test_init_duration_is_reported_by_the_first_invocation_only() -> None:
     async def slow(runtime: FakeRuntime) -> None:
         await runtime.sleep(1.5)
