@@ -42,6 +42,7 @@ from gateway.invoke.invoker import Invoker
 from gateway.metrics import Metrics
 from gateway.observe.lag import Lag
 from gateway.observe.logs import Logs
+from gateway.observe.pressure import Pressure
 from gateway.observe.retention import DAY_S, Keep
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
@@ -141,6 +142,9 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         lag = Lag(clock)
         lag.start()
         opened.callback(lag.close)
+        pressure = Pressure(pool.pressed)
+        pressure.start()
+        opened.callback(pressure.close)
         metrics = Metrics(
             version=_version(),
             driver=driver.name,

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidParameterValueException, NotImplementedHere
+from gateway.scheduler.keepalive.overrides import keep_of
 
 TIMEOUT_MAX_S: Final = 900
 MEMORY_MAX_MB: Final = 10_240
@@ -136,6 +137,10 @@ def tags(found: Mapping[str, str]) -> None:
         raise InvalidParameterValueException("Number of tags exceeds resource tag limit.")
     if any(key.lower().startswith("aws:") for key in found):
         raise InvalidParameterValueException("aws: prefixed tag key names are not allowed for external use.")
+    try:
+        keep_of(found)
+    except ValueError as error:
+        raise InvalidParameterValueException(f"{error}.") from error
 
 
 def name(function_name: str) -> None:

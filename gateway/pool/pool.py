@@ -29,6 +29,7 @@ from gateway.records import Function, FunctionVersion
 from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
+from gateway.scheduler.keepalive.overrides import Keep, keep_of
 from gateway.scheduler.policy import Policy
 from gateway.scheduler.provision import InitFailed, Standing
 from gateway.scheduler.state import Instance, State
@@ -135,8 +136,15 @@ class Pool:
         reserved = new.reserved_concurrency if new is not None else None
         if function is not None and reserved != (old.reserved_concurrency if old is not None else None):
             self._perform(core.reserved(function.name, reserved, now), now)
+        if function is not None and (keep := _keep(new)) != _keep(old):
+            self._perform(core.kept(function.name, keep, now), now)
         if old is not None and new is None:
             self._tallies.forget(old.name)
+
+    def pressed(self) -> None:
+        """The host lacks memory: some frozen sandboxes are let go."""
+        now = self._now()
+        self._perform(self._core.pressed(now), now)
 
     def standing(self, version: FunctionVersion) -> Standing | None:
         """How far a version's provisioned concurrency is, if it has any."""
@@ -334,6 +342,15 @@ class Pool:
 
 def _stem(version: FunctionVersion) -> StemKey:
     return StemKey(version.runtime, version.architecture)
+
+
+def _keep(function: Function | None) -> Keep | None:
+    """What a function's tags say about idle sandboxes. What they cannot say was refused when they were set."""
+    try:
+        return keep_of(function.tags) if function is not None else None
+    except ValueError as error:
+        _log.warning("%s: %s", function.name if function is not None else "", error)
+        return None
 
 
 def _of(held: Held | None) -> dict[str, str | None] | None:

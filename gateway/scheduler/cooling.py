@@ -13,11 +13,14 @@ import itertools
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import KeepAlive
 from gateway.scheduler.state import Instance
+
+if TYPE_CHECKING:
+    from gateway.scheduler.group import Group
 
 SWEEP: Final = 16  #: at most so many a sweep: freezing takes about 0.1 ms each, and requests must come in between
 
@@ -30,9 +33,10 @@ class Due(enum.Enum):
 class Cooling:
     """`freeze_after_s` counts from the last use; where `keep_alive_s` is shorter, that."""
 
-    __slots__ = ("_heap", "_order", "_policy", "_warm_s")
+    __slots__ = ("_heap", "_index", "_order", "_policy", "_warm_s")
 
-    def __init__(self, freeze_after_s: float, keep_alive_s: float, policy: KeepAlive) -> None:
+    def __init__(self, index: Index, policy: KeepAlive, freeze_after_s: float, keep_alive_s: float) -> None:
+        self._index = index
         self._warm_s = min(freeze_after_s, keep_alive_s)
         self._policy = policy
         self._heap: list[tuple[float, int, Instance]] = []
@@ -42,8 +46,9 @@ class Cooling:
         """When one that becomes idle now has to be looked at."""
         return now + self._warm_s
 
-    def due(self, index: Index, now: float) -> Iterator[tuple[Instance, Due]]:
+    def due(self, now: float) -> Iterator[tuple[Instance, Due]]:
         """Whose time has come, oldest first, at most `SWEEP` of each kind. Look at it as a whole before changing the index."""
+        index = self._index
         for _ in range(SWEEP):
             if not self._heap or self._heap[0][0] > now:
                 break
@@ -54,7 +59,10 @@ class Cooling:
             if instance not in index.frozen:
                 continue
             if instance.kept_s <= now:
-                yield instance, Due.STOP
+                if index.pins(instance.group):
+                    index.pin(instance)
+                else:
+                    yield instance, Due.STOP
             else:
                 self._list(instance)
         # After the others, whose entries may be of those that are frozen again now. Compared as `next_s` computes it, or a
@@ -67,12 +75,32 @@ class Cooling:
     def keep(self, instance: Instance, now: float) -> float:
         """One is about to be frozen: until when it is kept."""
         instance.kept_s = self._policy.keep_until(instance, now)
+        keep = instance.group.keep
+        if keep is not None:
+            group = instance.group
+            if keep.max_warm is not None and len(group.frozen) >= keep.max_warm:
+                instance.kept_s = now
+            elif self._index.pins(group):
+                instance.kept_s = math.inf
+            elif keep.idle_ttl_s is not None:
+                instance.kept_s = instance.since_s + keep.idle_ttl_s
         self._list(instance)
         return instance.kept_s
 
-    def next_s(self, index: Index) -> float:
+    def again(self, group: Group, now: float) -> None:
+        """A group's own rules changed: its frozen sandboxes are looked at anew. What is too many goes with the next sweep."""
+        frozen = list(group.frozen)
+        self._index.unpin(group)
+        group.frozen.clear()
+        for instance in frozen:
+            self.keep(instance, now)
+            if self._index.pins(group):
+                self._index.pin(instance)
+            group.frozen[instance] = None
+
+    def next_s(self) -> float:
         """When the next one is due."""
-        warm = next(iter(index.warm), None)
+        warm = next(iter(self._index.warm), None)
         due_s = self._heap[0][0] if self._heap else math.inf
         return due_s if warm is None else min(due_s, warm.since_s + self._warm_s)
 

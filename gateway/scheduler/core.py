@@ -22,6 +22,7 @@ from gateway.records import FunctionVersion
 from gateway.scheduler.commands import Command, Refuse, Why
 from gateway.scheduler.cooling import Due
 from gateway.scheduler.group import Key
+from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.providing import Providing
 from gateway.scheduler.provision import Standing
 from gateway.scheduler.state import Event, Instance, State
@@ -29,6 +30,7 @@ from gateway.scheduler.waiting import Ticket
 from sandbox.spec import StemKey
 
 ATTEMPTS: Final = 3  #: starts in a row that fail, or sandboxes in a row that are dead, before a caller is told
+PRESSED: Final = 4  #: frozen sandboxes that go at once when the host lacks memory
 NOTHING: Final[Sequence[Command]] = ()
 
 _SETTLED, _RELEASED = Event.SETTLED, Event.RELEASED  # Python 3.11 takes 66 ns to read a member off its enum
@@ -290,6 +292,30 @@ class Core(Providing):
             self.admit(quota, now, out)
         return out
 
+    def kept(self, name: str, keep: Keep | None, now: float) -> Sequence[Command]:
+        """A function has these rules of its own for idle sandboxes from now on, or (None) none."""
+        if keep is None:
+            self.keeps.pop(name, None)
+        else:
+            self.keeps[name] = keep
+        for group in self.groups.values():
+            if group.key[0] == name:
+                group.keep = keep
+                self.cooling.again(group, now)
+        self.wake(now)
+        return NOTHING
+
+    def pressed(self, now: float) -> Sequence[Command]:
+        """The host itself lacks memory, whatever the budget says: let go a few frozen sandboxes, those of the least worth."""
+        out: list[Command] = []
+        for _ in range(PRESSED):
+            victim = self.keepalive.victim(self.index, None, now)
+            if victim is None:
+                break
+            self.tallies.totals.evictions.add(victim.state.value)
+            self.retire(victim, out)
+        return out
+
     def provisioned(self, version: FunctionVersion, target: int, now: float) -> Sequence[Command]:
         """So many sandboxes of a version are to be ready from now on, whatever else there is to do; 0 ends that."""
         key = (version.name, version.version, version.generation)
@@ -317,7 +343,7 @@ class Core(Providing):
             self.withdraw(ticket, now, out)
             out.append(self.refuse(ticket, why, error))
         self.reconsider(now, out)
-        for instance, due in list(self.cooling.due(self.index, now)):
+        for instance, due in list(self.cooling.due(now)):
             if due is Due.STOP:
                 self.retire(instance, out)
             else:
@@ -329,7 +355,7 @@ class Core(Providing):
             supply.decay(now)
             self.tend(supply, now, out)
         self.feed(now, out)
-        self.wake(self.cooling.next_s(self.index))
+        self.wake(self.cooling.next_s())
         self.wake(self.keepalive.next_s())
         for due_s in (self.deadlines.next_s(), next(iter(self.rechecks.values()), None)):
             if due_s is not None:

@@ -1,7 +1,8 @@
 """Who has to go when memory or places run out. [P]
 
 Frozen sandboxes first, in the order of the keep-alive policy, then warm ones (which are left only where places are short and
-memory is not), the one that was used longest ago first, then stems. Never one that works, starts or is promised.
+memory is not), the one that was used longest ago first, then stems, and at last what a function's `min_warm` keeps. Never one
+that works, starts or is promised.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def victims(
     """Whom to stop, in this order, but for `spared`. Each has to be taken out of its index before the next is asked for."""
     while (frozen := policy.victim(index, spared, now)) is not None:
         yield frozen
-    for queue in (index.warm, *(supply.ready for supply in supplies)):
+    for queue in (index.warm, *(supply.ready for supply in supplies), index.pinned):
         while queue:
             oldest = iter(queue)
             victim = next(oldest)

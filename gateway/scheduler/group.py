@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Share
 from gateway.scheduler.keepalive.base import Pattern
+from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.provision import Provision
 from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
@@ -30,6 +31,7 @@ class Group:
         "forgotten",
         "frozen",
         "held",
+        "keep",
         "key",
         "memory_bytes",
         "patience",
@@ -69,6 +71,7 @@ class Group:
         self.run_s = Mean()  #: how long an invocation keeps a sandbox
         self.cold_s = Mean()  #: how long a start takes
         self.patience = Patience()
+        self.keep: Keep | None = None  #: what its function's tags say about idle sandboxes
         self.pattern: Pattern | None = None  #: what the keep-alive policy learns, if it does
 
     def __repr__(self) -> str:

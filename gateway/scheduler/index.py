@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """The idle sandboxes of all groups. One is in exactly one of `warm` and `frozen`, here and in its group."""
+    """The idle sandboxes of all groups. One is in exactly one of `warm`, `frozen` and `pinned`, and the last two are its group's
+    `frozen`. Pinned are those that a group's `min_warm` keeps: keep-alive policies do not see them.
+    """
 
-    __slots__ = ("frozen", "warm")
+    __slots__ = ("frozen", "pinned", "warm")
 
     def __init__(self) -> None:
         self.warm: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
         self.frozen: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
+        self.pinned: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
 
     def add(self, instance: Instance) -> None:
         """One became idle, now."""
@@ -46,8 +49,31 @@ class Index:
         """A warm one is frozen."""
         del instance.group.warm[instance]
         del self.warm[instance]
+        pinned = self.pins(instance.group)
         instance.group.frozen[instance] = None
-        self.frozen[instance] = None
+        (self.pinned if pinned else self.frozen)[instance] = None
+
+    def pins(self, group: Group) -> bool:
+        """Whether one more frozen sandbox of the group is to be pinned."""
+        keep = group.keep
+        if keep is None or not keep.min_warm:
+            return False
+        return sum(one in self.pinned for one in group.frozen) < keep.min_warm
+
+    def pin(self, instance: Instance) -> None:
+        """A frozen one is kept for its group's `min_warm` from now on."""
+        del self.frozen[instance]
+        self.pinned[instance] = None
+
+    def unpin(self, group: Group) -> None:
+        """Its group's rules changed: all of it are like any other, until they are looked at again."""
+        pinned = [instance for instance in group.frozen if instance in self.pinned]
+        if not pinned:
+            return
+        for instance in pinned:
+            del self.pinned[instance]
+        frozen = sorted([*self.frozen, *pinned], key=lambda one: one.since_s)  # somebody set a tag: that may take its time
+        self.frozen = OrderedDict.fromkeys(frozen)
 
     def remove(self, instance: Instance) -> None:
         """One is idle no longer."""
@@ -56,4 +82,4 @@ class Index:
             del self.warm[instance]
         else:
             del instance.group.frozen[instance]
-            del self.frozen[instance]
+            del (self.frozen if instance in self.frozen else self.pinned)[instance]

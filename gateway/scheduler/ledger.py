@@ -17,6 +17,7 @@ from gateway.scheduler.cooling import Cooling
 from gateway.scheduler.group import Group, Key
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive import keep_alive
+from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.policy import Policy
 from gateway.scheduler.provision import Provision, Provisions
 from gateway.scheduler.state import Event, Instance
@@ -50,7 +51,8 @@ class Ledger:
         self.rechecks: OrderedDict[Group, float] = OrderedDict()  #: groups with waiters, and when to think again; soonest first
         self.deadlines = Deadlines()
         self.keepalive = keep_alive(policy)
-        self.cooling = Cooling(policy.freeze_after_s, policy.keep_alive_s, self.keepalive)
+        self.cooling = Cooling(self.index, self.keepalive, policy.freeze_after_s, policy.keep_alive_s)
+        self.keeps: dict[str, Keep] = {}  #: of functions that have rules of their own
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -76,6 +78,7 @@ class Ledger:
         share.groups += 1
         group = self.groups[key] = Group(key, version, share, self.tallies.of(version.name))
         group.pattern = self.keepalive.known(group, now)
+        group.keep = self.keeps.get(version.name)
         self.supply(group.stem, now)
         return group
 

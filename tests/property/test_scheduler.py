@@ -23,6 +23,7 @@ from gateway.scheduler.admission import Quota
 from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
+from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.provision import PARALLEL, Status
 from gateway.scheduler.state import Instance, State
@@ -49,6 +50,7 @@ POLICY = Policy(
 )
 STEM = StemKey("python3.11", Architecture.X86_64)
 CHOICE = st.integers(0, 1_000_000)
+KEEPS = [None, Keep(min_warm=1), Keep(min_warm=2, max_warm=2), Keep(max_warm=0), Keep(idle_ttl_s=0.5), Keep(99, min_warm=1)]
 
 
 class Machine(RuleBasedStateMachine):
@@ -202,6 +204,16 @@ class Machine(RuleBasedStateMachine):
     def change_concurrency(self, name: str, limit: int | None) -> None:
         self.perform(self.core.reserved(name, limit, self.now))
 
+    @rule(name=NAMES, keep=st.sampled_from(KEEPS))
+    def change_what_is_kept(self, name: str, keep: Keep | None) -> None:
+        self.perform(self.core.kept(name, keep, self.now))
+
+    @rule()
+    def the_host_lacks_memory(self) -> None:
+        pinned, idle = list(self.core.index.pinned), list(self.core.index.warm)
+        self.perform(self.core.pressed(self.now))
+        assert (list(self.core.index.pinned), list(self.core.index.warm)) == (pinned, idle), "only what nobody wants kept goes"
+
     @rule(name=NAMES, count=st.sampled_from([0, 1, 2, 3]))
     def provision(self, name: str, count: int) -> None:
         self.perform(self.core.provisioned(self.versions[name], count, self.now))
@@ -275,7 +287,12 @@ class Machine(RuleBasedStateMachine):
         assert list(self.core.index.frozen) == sorted(self.core.index.frozen, key=lambda one: one.since_s)
         ordinary = [one for one in self.instances if not one.provisioned]
         assert set(self.core.index.warm) == {one for one in ordinary if one.state is State.IDLE}
-        assert set(self.core.index.frozen) == {one for one in ordinary if one.state is State.FROZEN}
+        pinned = set(self.core.index.pinned)
+        assert not pinned & set(self.core.index.frozen)
+        assert pinned | set(self.core.index.frozen) == {one for one in ordinary if one.state is State.FROZEN}
+        for group in self.groups():
+            held = sum(one in pinned for one in group.frozen)
+            assert held <= (group.keep.min_warm if group.keep is not None else 0), group
         for instance in self.core.index.warm:
             assert instance in instance.group.warm
         for instance in self.core.index.frozen:
@@ -458,6 +475,8 @@ WEIGHTS = {
     "measure": 4,
     "update_function": 0.3,
     "change_concurrency": 0.2,
+    "change_what_is_kept": 0.3,
+    "the_host_lacks_memory": 0.1,
     "provision": 0.4,
     "the_clock_jumps": 0.1,
     "time_passes": 4,
@@ -488,6 +507,7 @@ DRAWS: dict[str, Callable[[random.Random], object]] = {
     "final": lambda rng: rng.random() < 0.1,
     "kind": lambda rng: rng.choice(["again", "later", "final"]),
     "used_mb": lambda rng: rng.randrange(200),
+    "keep": lambda rng: rng.choice(KEEPS),
     "count": lambda rng: rng.choice([0, 1, 1, 2, 3]),
     "ahead_s": lambda rng: rng.choice([1e3, 1e7]),
     "limit": lambda rng: rng.choice([None, None, 0, 1, 2]),

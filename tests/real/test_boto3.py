@@ -340,6 +340,10 @@ def test_tags(product: Product) -> None:
     aws = product.client
     name = product.deploy(says("x"), Tags={"a": "1"})
     aws.tag_resource(Resource=ARN + name, Tags={"b": "2", "c": "ä"})
+    with pytest.raises(
+        aws.exceptions.InvalidParameterValueException, match="lambent:min-warm is 'x', which is not a whole number"
+    ):
+        aws.tag_resource(Resource=ARN + name, Tags={"lambent:min-warm": "x"})
     aws.untag_resource(Resource=ARN + name, TagKeys=["a", "none"])
     assert aws.list_tags(Resource=ARN + name)["Tags"] == {"b": "2", "c": "ä"}
     assert aws.get_function(FunctionName=name)["Tags"] == {"b": "2", "c": "ä"}

@@ -15,6 +15,7 @@ from gateway.scheduler.keepalive.base import Prewarms
 from gateway.scheduler.keepalive.gaps import BINS, EDGES, FULL, Gaps, age_density, bin_of
 from gateway.scheduler.keepalive.hybrid import BIN_S, ENOUGH, IdleTimes
 from gateway.scheduler.keepalive.hybrid import BINS as MINUTES
+from gateway.scheduler.keepalive.overrides import Keep, keep_of
 from gateway.scheduler.keepalive.rhythm import Rhythm
 from gateway.scheduler.keepalive.use import LEVELS, UNKNOWN_S, Use
 from gateway.scheduler.keepalive.worth import REMEMBERED, Worth
@@ -303,3 +304,36 @@ def test_what_nothing_is_known_of_is_kept_for_a_day() -> None:
 def test_there_is_no_such_policy() -> None:
     with pytest.raises(ValueError, match="no keep-alive policy 'best'; there are worth, fixed, lru, greedy-dual, hybrid"):
         Core(Policy(memory_bytes=1 << 30, keep_alive="best"))
+
+
+# --- what is said for one function
+
+
+@pytest.mark.parametrize(
+    ("tags", "keep"),
+    [
+        ({}, None),
+        ({"team": "a"}, None),
+        ({"lambent:idle-ttl-s": "1.5"}, Keep(idle_ttl_s=1.5)),
+        ({"lambent:min-warm": "1", "lambent:max-warm": "3", "team": "a"}, Keep(min_warm=1, max_warm=3)),
+    ],
+)
+def test_tags_say_what_is_kept(tags: dict[str, str], keep: Keep | None) -> None:
+    assert keep_of(tags) == keep
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"lambent:min-warn": "1"}, "there is no tag lambent:min-warn; there are lambent:idle-ttl-s, lambent:min-warm and"),
+        ({"lambent:min-warm": "many"}, "lambent:min-warm is 'many', which is not a whole number from 0 to 100000"),
+        ({"lambent:min-warm": "1.5"}, "which is not a whole number"),
+        ({"lambent:max-warm": "-1"}, "lambent:max-warm is '-1'"),
+        ({"lambent:idle-ttl-s": "nan"}, "lambent:idle-ttl-s is 'nan', which is not a number from 0 to 2678400"),
+        ({"lambent:idle-ttl-s": "1e99"}, "lambent:idle-ttl-s is '1e99'"),
+        ({"lambent:min-warm": "3", "lambent:max-warm": "2"}, "lambent:min-warm is 3, which is more than lambent:max-warm, 2"),
+    ],
+)
+def test_tags_that_make_no_sense(tags: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        keep_of(tags)

@@ -188,14 +188,14 @@ def test_the_newest_is_taken_and_the_oldest_let_go() -> None:
         instance.since_s = float(instance.number)
         index.add(instance)
     assert index.take(group) is instances[-1]
-    cooling = Cooling(freeze_after_s=10, keep_alive_s=30, policy=Fixed(30))
-    due = list(cooling.due(index, 12.0))
+    cooling = Cooling(index, Fixed(30), freeze_after_s=10, keep_alive_s=30)
+    due = list(cooling.due(12.0))
     assert [(one.number, what) for one, what in due] == [(0, Due.FREEZE), (1, Due.FREEZE), (2, Due.FREEZE)]
     for instance, _ in due:
         index.freeze(instance)
     assert index.newest_frozen(group) is instances[2]
-    assert cooling.next_s(index) == 13.0
-    due = list(cooling.due(index, 31.0))
+    assert cooling.next_s() == 13.0
+    due = list(cooling.due(31.0))
     assert [(one.number, what) for one, what in due if what is Due.STOP] == [(0, Due.STOP), (1, Due.STOP)]
     assert len(due) == SWEEP + 2, "the rest waits for the next sweep"
 
@@ -204,16 +204,16 @@ def test_one_that_was_used_meanwhile_is_kept_from_its_last_use() -> None:
     core = Core(Policy(memory_bytes=1 << 40))
     group = core.new_group(("f", "$LATEST", 1), version("f"), 0.0)
     index = Index()
-    cooling = Cooling(freeze_after_s=1, keep_alive_s=30, policy=Fixed(30))
+    cooling = Cooling(index, Fixed(30), freeze_after_s=1, keep_alive_s=30)
     instance = Instance(1, STEM, 0)
     instance.group = group
     for since_s in (0.0, 20.0, 40.0):
         instance.since_s = since_s
         index.add(instance)
-        assert list(cooling.due(index, since_s + 1)) == [(instance, Due.FREEZE)]
+        assert list(cooling.due(since_s + 1)) == [(instance, Due.FREEZE)]
         index.freeze(instance)
         if since_s < 40:
             index.remove(instance)
-    assert list(cooling.due(index, 69.0)) == []
-    assert cooling.next_s(index) == 70.0
-    assert list(cooling.due(index, 70.0)) == [(instance, Due.STOP)]
+    assert list(cooling.due(69.0)) == []
+    assert cooling.next_s() == 70.0
+    assert list(cooling.due(70.0)) == [(instance, Due.STOP)]

@@ -23,7 +23,7 @@ EDGES: Final = tuple(2 ** (number / STEPS) for number in range(BINS + 1))
 MIDDLES: Final = tuple(2 ** ((number + 0.5) / STEPS) for number in range(BINS))
 FULL: Final = 255
 PRIOR: Final = 1.0  #: uses that are taken to have been seen
-AGE_LEAST_S: Final = 60.0  #: who was used just now is not worth any sum for that alone
+AGE_LEAST_S: Final = 300.0  #: who was used just now is not worth any sum for that alone
 
 
 def bin_of(gap_s: float) -> int:

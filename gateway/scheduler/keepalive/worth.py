@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DRAWN: Final = 48  #: groups of which the least worth goes
 REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; about 0.5 kB each
-RESTORED: Final = 0.05  #: of its worth, what one has that will be started again in time
+RESTORED: Final = 0.01  #: of its worth, what one has that will be started again in time
 LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
 
 
@@ -93,13 +93,13 @@ class Worth:
             if at >= len(groups):
                 break
             group = groups[at]
-            if not group.frozen:
+            instance = next((one for one in group.frozen if one in index.frozen), None)
+            if instance is None:
                 self._listed.discard(group)
                 groups[at] = groups[-1]
                 groups.pop()
                 continue
             drawn += 1
-            instance = next(iter(group.frozen))
             if instance is spared:
                 continue
             worth = self.worth(instance, now), instance.since_s
