@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,11 +20,12 @@ from gateway.cli.api import Api, Unreachable, endpoint_option
 from gateway.cli.percentile import percentile_s
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.text import Text
 
 MIB: Final = 1 << 20
 PATH: Final = "/_lambent/top"
-_HEAD_LINES: Final = 6  #: above the rows: what is said of the whole, and the names of the columns
+PIPE_WIDTH: Final = 160
+_HEAD_LINES: Final = 7  # above the rows: what is said of the whole, what is wrong, and the names of the columns
 SORTS: Final = ("calls", "p50", "p99", "errors", "queue", "memory", "name")
 
 
@@ -104,50 +106,71 @@ def document(now: Any) -> str:
     return json.dumps({**whole, "sandboxes": now["sandboxes"], "stems": now["stems"], "functions": functions}, indent=2)
 
 
-def page(now: Any, before: Any | None, sort: str, most: int | None, problem: str = "") -> RenderableType:
-    """For people; of the functions the first `most`, all where that is None."""
-    from rich.console import Group
-    from rich.table import Table
+#: Heading, what of a row, its colour unless it is 0. On a narrow terminal the last of `DROPPED` goes first.
+COLUMNS: Final[tuple[tuple[str, Callable[[Row], str], str], ...]] = (
+    ("calls", lambda row: _whole(row.calls), ""),
+    ("/s", lambda row: _rate(row.calls_per_s), ""),
+    ("p50 ms", lambda row: _ms(row.p50_ms), ""),
+    ("p99 ms", lambda row: _ms(row.p99_ms), ""),
+    ("errors", lambda row: _whole(row.errors), "red"),
+    ("429", lambda row: _whole(row.throttles), "yellow"),
+    ("starts", lambda row: _whole(row.cold_starts), ""),
+    ("running", lambda row: _whole(row.running), ""),
+    ("queue", lambda row: _whole(row.queue), "yellow"),
+    ("warm", lambda row: _whole(row.warm), "green"),
+    ("frozen", lambda row: _whole(row.frozen), "cyan"),
+    ("cold", lambda row: _whole(row.cold), "magenta"),
+    ("MB", lambda row: f"{row.memory_mb:,.0f}", ""),
+)
+DROPPED: Final = ("running", "errors", "calls", "429", "starts")
+NAME_WIDTH: Final = (12, 48)
+
+
+def page(now: Any, before: Any | None, sort: str, width: int, most: int | None, problem: str = "") -> Text:
+    """For people, in lines of `width` columns; of the functions the first `most`, all where that is None.
+
+    Laid out here: rich takes ten times as long for a table, and this is drawn again and again.
+    """
     from rich.text import Text
 
     found = rows(now, before, sort)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("function", no_wrap=True, overflow="ellipsis", min_width=12)
-    for heading in (
-        "calls",
-        "/s",
-        "p50 ms",
-        "p99 ms",
-        "errors",
-        "429",
-        "starts",
-        "running",
-        "queue",
-        "warm",
-        "frozen",
-        "cold",
-        "MB",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in found[:most]:
-        table.add_row(
-            row.name, _whole(row.calls), _rate(row.calls_per_s), _ms(row.p50_ms), _ms(row.p99_ms), _some(row.errors, "red"),
-            _some(row.throttles, "yellow"), _some(row.cold_starts), _some(row.running), _some(row.queue, "yellow"),
-            _some(row.warm, "green"), _some(row.frozen, "cyan"), _some(row.cold), f"{row.memory_mb:,.0f}",
-        )  # fmt: skip
-    states, memory = now["sandboxes"], now["memory"]
+    shown = found[:most]
+    memory, states = now["memory"], now["sandboxes"]
     stems = ", ".join(f"{count} {runtime}" for runtime, count in sorted(now["stems"].items()) if count)
-    head = [
-        f"Lambent {now['version']} at {now['endpoint']}, up {_time(now['uptime_s'])}"
-        + ("" if before is None else f"; the last {now['uptime_s'] - before['uptime_s']:.1f} s"),
+    first = f"Lambent {now['version']} at {now['endpoint']}, up {_time(now['uptime_s'])}"
+    if before is not None:
+        first += f"; the last {now['uptime_s'] - before['uptime_s']:.1f} s"
+    if len(found) > len(shown):
+        first += f"; {len(found) - len(shown)} functions more"
+    head = (
+        first,
         f"invocations  {now['running']:,} running, {now['waiting']:,} waiting, limit {now['concurrency_limit']:,}",
         f"sandboxes    {sum(states.values()):,}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())),
         f"ready        {stems or 'no stems'}",
         f"memory       {memory['used_bytes'] / MIB:,.0f} of {memory['budget_bytes'] / MIB:,.0f} MB",
-    ]
-    if most is not None and len(found) > most:
-        head[0] += f"; {len(found) - most} functions more"
-    return Group(Text("\n".join(head)), Text(problem, style="red"), table)
+    )
+    text = Text("\n".join(line[:width] for line in head) + "\n", no_wrap=True, overflow="crop")
+    text.append(problem[:width] + "\n", "red")
+    _table(text, shown, width)
+    return text
+
+
+def _table(text: Text, shown: list[Row], width: int) -> None:
+    cells = {heading: [value(row) for row in shown] for heading, value, _ in COLUMNS}
+    widths = {heading: max(len(heading), *map(len, column), 0) for heading, column in cells.items()}
+    dropped = list(DROPPED)
+    while dropped and NAME_WIDTH[0] + sum(2 + each for each in widths.values()) > width:
+        del widths[dropped.pop()]
+    room = width - sum(2 + each for each in widths.values())
+    name_width = min(max(NAME_WIDTH[0], *(len(row.name) for row in shown), 0), max(NAME_WIDTH[0], min(NAME_WIDTH[1], room)))
+    text.append(f"{'function':{name_width}}" + "".join(f"  {heading:>{each}}" for heading, each in widths.items()), "bold")
+    colours = {heading: colour for heading, _, colour in COLUMNS}
+    for at, row in enumerate(shown):
+        name = row.name if len(row.name) <= name_width else row.name[: name_width - 1] + "…"
+        text.append(f"\n{name:{name_width}}")
+        for heading, each in widths.items():
+            cell = cells[heading][at]
+            text.append(f"  {cell:>{each}}", "dim" if cell == "0" else colours[heading])
 
 
 def _time(seconds: float) -> str:
@@ -158,13 +181,6 @@ def _time(seconds: float) -> str:
 
 def _whole(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
-
-
-def _some(count: int | None, colour: str = "") -> str:
-    """What is 0 shall not catch the eye."""
-    if not count:
-        return "" if count is None else "[dim]0[/]"
-    return f"[{colour}]{count:,}[/]" if colour else f"{count:,}"
 
 
 def _rate(per_s: float | None) -> str:
@@ -204,8 +220,9 @@ def command(interval: float, sort: str, once: bool, as_json: bool, endpoint: str
     from rich.console import Console
 
     if once or not sys.stdout.isatty():
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        console.print(page(_look(endpoint), None, sort, None))
+        console = Console()
+        width = console.width if sys.stdout.isatty() else PIPE_WIDTH
+        console.print(page(_look(endpoint), None, sort, width, None), soft_wrap=True)
         return
     with contextlib.suppress(KeyboardInterrupt):
         _live(Console(), endpoint, interval, sort)
@@ -228,7 +245,7 @@ def _live(console: Any, endpoint: str, interval_s: float, sort: str) -> None:
     problem = ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(page(now, before, sort, max(1, console.height - _HEAD_LINES - 1), problem), refresh=True)
+            live.update(page(now, before, sort, console.width, max(1, console.height - _HEAD_LINES), problem), refresh=True)
             time.sleep(interval_s)
             try:
                 now, before = _look(endpoint), now

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
+import pty
 import random
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -141,6 +147,28 @@ def test_json_is_for_programs(stub: Stub) -> None:
     assert "calls_per_s" not in one
 
 
+@pytest.mark.slow
+def test_on_a_terminal_it_stays_until_ctrl_c(stub: Stub) -> None:
+    stub.on(PAGE, told(10, function("hello", 100, [[0, 100]])))
+    stub.on(PAGE, told(10.2, function("hello", 300, [[0, 300]])))
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "LAMBENT_ENDPOINT": stub.endpoint, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
+    command = [sys.executable, "-m", "gateway", "top", "--interval", "0.2"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while b"1,000" not in shown:  # calls a second
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"\x1b[?1049h" in shown, "a screen of its own"
+    assert shown.rstrip().endswith(b"\x1b[?1049l"), "and the old one is back"
+
+
 def test_nobody_there() -> None:
     result = run(None)
     assert (result.exit_code, "nothing answers" in result.stderr) == (1, True)
@@ -150,10 +178,23 @@ def test_no_more_rows_than_fit(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     now = told(10, *(function(f"f{number:03}", 1000 - number) for number in range(100)))
-    Console(width=120).print(top.page(now, told(8), "calls", 5, "nothing answers"))
+    Console(width=120).print(top.page(now, told(8), "calls", 120, 5, "nothing answers"))
     shown = capsys.readouterr().out
     assert "95 functions more" in shown
     assert "the last 2.0 s" in shown
     assert "nothing answers" in shown
     assert "f004" in shown
     assert "f005" not in shown
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60])
+def test_lines_fit_and_what_matters_most_stays(width: int) -> None:
+    names = ["short", "a-name-that-is-longer-than-anybody-wants-to-read-in-a-table-of-functions"]
+    shown = top.page(told(10, *(function(name, 12_345, [[0, 9]], errors=3) for name in names)), None, "calls", width, None).plain
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= max(width, 70)
+    [heading] = [line for line in lines if line.startswith("function")]
+    for column in ("p50 ms", "p99 ms", "queue", "warm", "frozen", "cold", "MB"):
+        assert column in heading
+    assert ("starts" in heading) is (width >= 120)
+    assert len({len(line) for line in lines[-2:]}) == 1, "columns stand below each other"
