@@ -235,7 +235,7 @@ def command(
 
 def _detected(directory: Path, api: Api) -> Detected:
     try:
-        return detect(directory, python_runtimes(api))
+        return detect(directory, python_runtimes(api), node_runtimes(api))
     except NothingFound as error:
         raise click.ClickException(str(error)) from error
 
@@ -247,6 +247,13 @@ def python_runtimes(api: Api) -> list[str]:
     there = [name for name, host in status.get("runtimes", {}).items() if name.startswith("python") and host["available"]]
     there.sort(key=lambda name: (name == mine, int(name.rpartition(".")[2])), reverse=True)
     return there or [mine]
+
+
+def node_runtimes(api: Api) -> list[str]:
+    """What the gateway's host can run, newest first."""
+    status = api.find("GET", "/_lambent/status") or {}
+    there = [name for name, host in status.get("runtimes", {}).items() if name.startswith("nodejs") and host["available"]]
+    return sorted(there, key=lambda name: int(name.removeprefix("nodejs").removesuffix(".x")), reverse=True)
 
 
 def _warn_where_it_cannot_run(api: Api, runtime: str) -> None:

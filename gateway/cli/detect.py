@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -13,8 +14,12 @@ PYTHON_FILES: Final = ("lambda_function.py", "app.py", "main.py", "handler.py", 
 PYTHON_NAMES: Final = ("lambda_handler", "handler", "main")
 NODE_FILES: Final = tuple(f"{stem}.{kind}" for stem in ("index", "app", "handler", "main") for kind in ("mjs", "js", "cjs"))
 _NODE_EXPORT: Final = re.compile(
-    r"\bexports\.(\w*[hH]andler)\s*=|\bexport\s+(?:async\s+)?(?:const|let|function)\s+(\w*[hH]andler)\b"
+    r"\bexports\.(\w*[hH]andler)\s*="
+    r"|\bexport\s+(?:async\s+)?(?:const|let|var|function\s*\*?)\s*(\w*[hH]andler)\b"
+    r"|\b(?:module\.exports\s*=|export)\s*\{[^}]*?\b(\w*[hH]andler)\b(?!\s+as\b)"
 )
+_NODE_VERSION_FILES: Final = (".nvmrc", ".node-version")
+_NODE_DEFAULT: Final = "nodejs22.x"
 
 
 class NothingFound(Exception):
@@ -30,8 +35,11 @@ class Detected:
     because: str
 
 
-def detect(directory: Path, python: Sequence[str]) -> Detected:
-    """`python` is the Python runtimes that can be had, the best first, for a directory that names none. Raises NothingFound."""
+def detect(directory: Path, python: Sequence[str], node: Sequence[str] = ()) -> Detected:
+    """`python` and `node` are the runtimes that can be had, the best first, for directories that name none.
+
+    Raises NothingFound.
+    """
     if (directory / "bootstrap").is_file():
         return Detected("provided.al2023", "bootstrap", "bootstrap")
     own = sorted(path.name for path in directory.glob("*.py"))
@@ -44,8 +52,8 @@ def detect(directory: Path, python: Sequence[str]) -> Detected:
         if (directory / name).is_file():
             match = _NODE_EXPORT.search((directory / name).read_text(errors="replace"))
             if match is not None:
-                function = match[1] or match[2]
-                return Detected("nodejs22.x", f"{Path(name).stem}.{function}", f"{name}: {function}")
+                function = match[1] or match[2] or match[3]
+                return Detected(_node_runtime(directory, node), f"{Path(name).stem}.{function}", f"{name}: {function}")
     raise NothingFound(
         f"found no handler in {directory}: no file `bootstrap`, no function {' or '.join(PYTHON_NAMES)} in "
         f"{', '.join(PYTHON_FILES)} (or in the only .py file), no exported handler in index.mjs or index.js. "
@@ -74,3 +82,13 @@ def _python_runtime(directory: Path, python: Sequence[str]) -> str:
     except (OSError, UnicodeDecodeError):
         version = None
     return f"python{version[0]}" if version is not None else python[0]
+
+
+def _node_runtime(directory: Path, node: Sequence[str]) -> str:
+    """What the directory says, else the best that can be had. AWS has even major versions only."""
+    for name in _NODE_VERSION_FILES:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            match = re.match(r"v?(\d*[02468])(?:\.|$)", (directory / name).read_text().strip())
+            if match is not None:
+                return f"nodejs{match[1]}.x"
+    return node[0] if node else _NODE_DEFAULT

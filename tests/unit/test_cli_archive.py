@@ -111,11 +111,20 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
         ({"index.mjs": "export const handler = async (event) => {}"}, "nodejs22.x", "index.handler"),
         ({"index.js": "exports.handler = async (event) => {}"}, "nodejs22.x", "index.handler"),
         ({"app.js": "module.exports.lambdaHandler = async () => {}"}, "nodejs22.x", "app.lambdaHandler"),
+        ({"index.js": "const handler = f\nmodule.exports = { other: 1, handler }"}, "nodejs22.x", "index.handler"),
+        ({"index.mjs": "async function handler() {}\nexport { handler };"}, "nodejs22.x", "index.handler"),
+        ({"index.mjs": "export async function handler() {}", ".nvmrc": "v20.11\n"}, "nodejs20.x", "index.handler"),
+        ({"index.js": "exports.handler = f", ".node-version": "lts/iron"}, "nodejs22.x", "index.handler"),
     ],
 )
 def test_files_tell_runtime_and_handler(files: dict[str, str], runtime: str, handler: str, tmp_path: Path) -> None:
     found = detect(write(tmp_path, files), ["python3.11", "python3.13"])
     assert (found.runtime, found.handler) == (runtime, handler)
+
+
+def test_the_newest_node_that_is_there_is_taken(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"index.js": "exports.handler = f"}), ["python3.11"], ["nodejs20.x", "nodejs18.x"])
+    assert found.runtime == "nodejs20.x"
 
 
 @pytest.mark.parametrize("files", [{}, {"a.py": "def handler(): ...", "b.py": "def handler(): ..."}, {"app.py": "x = 1"}])
