@@ -82,14 +82,15 @@ def _walk(directory: Path, prefix: str, ignore: Ignore, above: frozenset[str]) -
             yield Path(entry.path), name
 
 
-def pack(files: list[tuple[Path, str]], progress: Callable[[int], None]) -> bytes:
+def pack(files: list[tuple[Path, str]], progress: Callable[[int], None], *, compress: bool = True) -> bytes:
     """The files as a zip; `progress` is told the number of bytes of each as it is done. Only permission to execute is kept."""
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(target, "w", method) as archive:
         for path, name in files:
             data = path.read_bytes()
             info = zipfile.ZipInfo(name, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type = method
             info.external_attr = (0o100755 if path.stat().st_mode & 0o111 else 0o100644) << 16
             archive.writestr(info, data)
             progress(len(data))

@@ -68,10 +68,11 @@ class Watch:
                 click.echo(f"{_time()} what is online is up to date", err=True)
             self._told, self.pending = None, False
         except click.ClickException as error:
+            in_passing = isinstance(error, Moving) and not self.pending
             self.pending = isinstance(error, Unreachable | Moving) or (
                 isinstance(error, ApiProblem) and (error.status >= 500 or error.status in _AGAIN)
             )
-            if error.message != self._told:
+            if error.message != self._told and not in_passing:
                 self._told = error.message
                 click.echo(f"{_time()} lambent: {error.message}; the code from before still runs", err=True)
 
@@ -92,7 +93,7 @@ class Watch:
 
     def _packed(self) -> bytes:
         try:
-            return self._source.package(lambda done, total: None)
+            return self._source.package(lambda done, total: None, quickly=True)
         except click.ClickException as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 raise Moving(error.message) from error

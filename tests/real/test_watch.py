@@ -99,6 +99,20 @@ def test_saves_in_all_the_ways_that_editors_have(watched: Watched) -> None:
     assert min(took_ms) < LIVE_MS
 
 
+def test_a_package_of_ten_megabytes(watched: Watched) -> None:
+    (watched.directory / "library").mkdir()
+    for number in range(200):
+        (watched.directory / "library" / f"{number}.dat").write_bytes(os.urandom(25_000) + b"text " * 5_000)
+    watched.live_ms()
+    took_ms = []
+    for value in ("one", "two", "three"):
+        watched.write(value)
+        while watched.value() != value:
+            took_ms.append(watched.live_ms())
+    print(f"10 MB are live after {took_ms} ms")
+    assert min(took_ms) < 1000
+
+
 def test_running_invocations_finish_on_the_old_code(watched: Watched) -> None:
     answers: list[Any] = []
     running = threading.Thread(target=lambda: answers.append(watched.value(s=1.5)))

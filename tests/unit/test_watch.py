@@ -41,7 +41,7 @@ def watching(stub: Stub, source: Source) -> Watch:
     stub.on(f"GET {F}/f/configuration", ACTIVE)
     stub.on(f"PUT {F}/f/code")
     stub.on(f"PUT {F}/f/configuration")
-    return Watch(source, stub.endpoint, WISH, source.package(lambda done, total: None), url=True)
+    return Watch(source, stub.endpoint, WISH, source.package(lambda done, total: None, quickly=True), url=True)
 
 
 def save(source: Source, name: str = "app.py", text: str = "def handler(event, context):\n    return 2\n") -> list[Path]:
@@ -112,7 +112,9 @@ def test_a_gateway_that_is_down_gets_it_when_it_is_up_again(
     assert not watching.pending
 
 
-def test_a_file_that_vanishes_while_it_is_packed(watching: Watch, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_while_it_is_packed(
+    watching: Watch, source: Source, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     read_bytes = Path.read_bytes
 
     def gone(path: Path) -> bytes:
@@ -122,6 +124,9 @@ def test_a_file_that_vanishes_while_it_is_packed(watching: Watch, source: Source
     monkeypatch.setattr(Path, "read_bytes", gone)
     watching.look(save(source, "other.py"))
     assert watching.pending, "it is looked at again"
+    assert capsys.readouterr().err == "", "it was seen in passing"
+    watching.look(save(source, "other.py"))
+    assert "cannot read" in capsys.readouterr().err, "it stays so"
 
 
 def test_a_function_that_somebody_removed_is_made_again(
