@@ -69,12 +69,15 @@ class Nat:
         self._router = router
         with namespaces.inside(router):
             self._route = Route()
-        self._numbers = itertools.cycle(range(_FIRST, min(each.num_addresses for each in ranges) - 1))
+        numbers = range(_FIRST, min(each.num_addresses for each in ranges) - 1)
+        self._how_many = len(numbers)
+        self._numbers = itertools.cycle(numbers)
 
     @classmethod
     def open(cls, wish: Wish, upstream: resolver.Resolver) -> Nat:
         """Raises Unavailable; nothing is left then."""
         try:
+            sweep(wish.owner)  # of an earlier run that nobody swept up after, or whose last sandbox is just ending
             router = _make_router()
             try:
                 with Route() as host:
@@ -91,14 +94,13 @@ class Nat:
 
     def connect(self, sandbox: int) -> None:
         """Give the new network namespace `sandbox` a cable to the router, an address of each range, and the way out. 0.7 ms."""
-        while True:
-            number = next(self._numbers)
+        for number in itertools.islice(self._numbers, self._how_many):
             index = _CABLE_INDEX + number
-            try:
+            with contextlib.suppress(FileExistsError):  # of a sandbox that is there since the numbers were used up the last time
                 self._route.add_cable(End(f"s{number}", index), End("eth0", _INSIDE_INDEX, sandbox), _MAC, MTU)
-            except FileExistsError:  # of a sandbox that is there since the numbers were used up the last time
-                continue
-            break
+                break
+        else:
+            raise OSError(f"all {self._how_many} addresses of {self} are in use; give more with --network-range")
         addresses = [each[number] for each in self.ranges]
         self._route.link_up(index)
         for address in addresses:
@@ -135,8 +137,6 @@ def _make_router() -> int:
 def _connect(host: Route, router: int, wish: Wish) -> list[Network]:
     """Lay the uplink between router and host; the sandboxes' ranges. Raises OSError."""
     link = link_of(wish.owner)
-    with contextlib.suppress(OSError):  # of an earlier run, whose last sandbox is just ending
-        host.remove_link(link)
     host.add_cable(End(link), End(ruleset.UPLINK, _UPLINK_INDEX, router), _MAC, MTU)
     index = socket.if_nametoindex(link)
     host.link_up(index)
@@ -178,7 +178,7 @@ def _local_network(owner: str) -> ipaddress.IPv6Network:
     return ipaddress.IPv6Network((b"\xfd" + chance + bytes(10), 64))
 
 
-def has_ipv6(table: Path = Path("/proc/net/if_inet6")) -> bool:
+def has_ipv6(table: Path = Path("/proc/thread-self/net/if_inet6")) -> bool:
     """Whether this host has an IPv6 address that reaches farther than a link, on a link that is not one of ours."""
     try:
         lines = [line.split() for line in table.read_text().splitlines()]

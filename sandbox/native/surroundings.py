@@ -73,7 +73,9 @@ def forwarding(root: Path = Path("/")) -> Fact:
         programs = [tables[family] for family, table, _ in map(str.split, chains) if table == "filter" and family in tables]
         commands = [as_root(f"{each} -I FORWARD -{way} lb-+ -j ACCEPT") for each in programs for way in "io"]
         return Fact(name, Level.DEGRADED, detail, "let pass what comes from and goes to links named lb-…", " && ".join(commands))
-    versions = "IPv4 and IPv6" if nat.has_ipv6(root / "proc/net/if_inet6") else "IPv4; this machine has no IPv6 address"
+    versions = (
+        "IPv4 and IPv6" if nat.has_ipv6(root / "proc/thread-self/net/if_inet6") else "IPv4; this machine has no IPv6 address"
+    )
     return Fact(name, Level.GOOD, versions)
 
 

@@ -44,7 +44,7 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
         "etc/resolv.conf": "# upstream\nnameserver 192.0.2.1\n",
         "dev/loop-control": "",
         "proc/sys/net/ipv4/ip_forward": "0\n",
-        "proc/net/if_inet6": "20010db8000000000000000000000001 02 40 00 80     eth0\n",
+        "proc/thread-self/net/if_inet6": "20010db8000000000000000000000001 02 40 00 80     eth0\n",
     }
     root = tmp_path / "host"
     for name, text in files.items():

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import json
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -20,7 +21,7 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.fake_driver import FakeDriver, FakeRuntime
 from sandbox.lifecycle import IllegalEvent, State
 from sandbox.outcome import Outcome, Status
-from sandbox.sandbox import Sandbox
+from sandbox.sandbox import ApiInside, Sandbox
 from tests.sandboxes import KEY, SPEC, LoopClock, User, echo, rig, work
 
 pytestmark = pytest.mark.looptime
@@ -167,6 +168,33 @@ async def test_the_runtime_gets_its_environment() -> None:
     assert seen["AWS_LAMBDA_RUNTIME_API"] == handle.runtime_api
     assert (seen["MINE"], seen["AWS_ACCESS_KEY_ID"], seen["_HANDLER"]) == ("1", "id", "app.handler")
     await sandbox.stop()
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_runtime_gets_the_lambda_api_until_the_end(own: bool) -> None:
+    """At a listener of its own where the driver made one, else where everybody has it."""
+    seen: dict[str, str] = {}
+    news: list[str] = []
+
+    async def looking(runtime: FakeRuntime) -> None:
+        seen.update(runtime.environment)
+        await echo(runtime)
+
+    def serve(listener: socket.socket) -> Callable[[], None]:
+        news.append("served")
+        return lambda: news.append("ended" if listener.fileno() >= 0 else "ended after its listener was closed")
+
+    driver = FakeDriver(looking)
+    handle = await driver.create(KEY)
+    if not own:
+        assert handle.lambda_listener is not None
+        handle.lambda_listener.close()
+        handle.lambda_listener = None
+    sandbox = await Sandbox.open(handle, KEY, clock=LoopClock(), lambda_api=ApiInside("http://127.0.0.1:9000", serve))
+    await sandbox.init(SPEC, lambda data: None)
+    assert seen["AWS_ENDPOINT_URL_LAMBDA"] == (f"http://{handle.lambda_api}" if own else "http://127.0.0.1:9000")
+    await sandbox.stop()
+    assert news == (["served", "ended"] if own else [])
 
 
 @pytest.mark.parametrize("connected", [True, False])

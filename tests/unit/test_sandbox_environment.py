@@ -81,3 +81,11 @@ def test_log_format_is_said_only_where_it_is_json() -> None:
     assert "AWS_LAMBDA_LOG_LEVEL" not in compose(SPEC, "127.0.0.1:9001")
     made = compose(dataclasses.replace(SPEC, log_format="JSON", log_level="WARN"), "x:1")
     assert (made["AWS_LAMBDA_LOG_FORMAT"], made["AWS_LAMBDA_LOG_LEVEL"]) == ("JSON", "WARN")
+
+
+def test_sdks_find_the_lambda_api_unless_the_function_says_where_it_is() -> None:
+    there = "http://127.0.0.1:9002"
+    assert compose(SPEC, "127.0.0.1:9001", lambda_endpoint=there)["AWS_ENDPOINT_URL_LAMBDA"] == there
+    own = dataclasses.replace(SPEC, environment={"AWS_ENDPOINT_URL_LAMBDA": "https://lambda.example"})
+    assert compose(own, "127.0.0.1:9001", lambda_endpoint=there)["AWS_ENDPOINT_URL_LAMBDA"] == "https://lambda.example"
+    assert "AWS_ENDPOINT_URL_LAMBDA" not in compose(SPEC, "127.0.0.1:9001")
