@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def open_loop(
                 return await generate(sender, timer, rate, seconds)
 
     with _online(endpoint, kind, api) as requests:
+        _say(f"sending {rate:g} requests a second for {seconds:g} s")
         outcome = uvloop.run(run(requests))
     if hgrm is not None:
         with hgrm.open("wb") as out:
@@ -99,6 +101,7 @@ def knee(
 def own_limits(seconds: int, as_json: bool) -> None:
     """Measure the generators themselves, against an aiohttp hello world. Needs no gateway."""
     with limits.hello_world() as target:
+        _say(f"three runs of {seconds} s and a search")
         reference = limits.of_hello_world(target, seconds)
         locust = limits.of_locust(target, seconds)
         search = Search(1000.0, 100_000.0)
@@ -113,6 +116,12 @@ def own_limits(seconds: int, as_json: bool) -> None:
     busiest = max(step["generator"]["busy"] for step in opened["steps"])
     if busiest < report.BUSY:
         click.echo(f"The open loop used {busiest:.0%} of a core at most: there the hello world was the limit, not the generator.")
+
+
+def _say(what: str) -> None:
+    """What it will be busy with, for who sits there; no bar, for a thread that draws one would be measured too."""
+    if sys.stderr.isatty():
+        click.echo(what, err=True)
 
 
 @contextlib.contextmanager

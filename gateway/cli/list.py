@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gateway.cli.api import FUNCTION_URLS, FUNCTIONS, Api, endpoint_option
+from gateway.cli.progress import waiting
 
 
 @click.command("list", epilog="\b\nExamples:\n  lambent list\n  lambent list --json | jq -r '.[].FunctionName'\n")
@@ -17,7 +18,8 @@ from gateway.cli.api import FUNCTION_URLS, FUNCTIONS, Api, endpoint_option
 def command(as_json: bool, endpoint: str) -> None:
     """Show the functions that there are, with their URLs."""
     api = Api(endpoint)
-    functions = _all(api)
+    with waiting("asking for the functions"):
+        functions = _all(api)
     if as_json:
         click.echo(json.dumps(functions, indent=2))
         return
@@ -31,8 +33,9 @@ def command(as_json: bool, endpoint: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Name", "Runtime", "Memory", "Timeout", "Changed", "URL"):
         table.add_column(heading, no_wrap=True)
-    for function in functions:
-        url = api.find("GET", f"{FUNCTION_URLS}/{function['FunctionName']}/url")
+    with waiting("asking for their URLs"):
+        urls = [api.find("GET", f"{FUNCTION_URLS}/{function['FunctionName']}/url") for function in functions]
+    for function, url in zip(functions, urls, strict=True):
         table.add_row(
             function["FunctionName"],
             function.get("Runtime", "image"),

@@ -342,6 +342,12 @@ def test_settings_that_are_wrong_are_the_only_fact_of_the_gateway(good: Path, en
 
 
 @needs_root
+def test_a_variable_that_nothing_reads(good: Path, engine: None, tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("LAMBENT_DRIAN_S", "5")
+    check = run(tmp_path)[1]["settings"]
+    assert (check["level"], "did you mean LAMBENT_DRAIN_S?" in check["detail"]) == ("degraded", True)
+
+
 def test_a_user_that_cannot_read_lambent(good: Path, engine: None, tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(probe, "find_nodes", lambda: [Node((major, 1, 0), Path("/opt/node/bin/node")) for major in MAJORS])
     monkeypatch.setattr(up, "choose_user", lambda _: (0, "lambent cannot read /root"))
