@@ -121,12 +121,14 @@ class Moves(Ledger):
         self.waiting += 1
         ticket.place = Place.QUEUED
         ticket.queued_s = now
+        self.grow(group, now, out)
+        if ticket.place is not Place.QUEUED:  # one was thawed for it: no timer need be set
+            return
         self.expect(ticket, ticket.deadline_s)
         if group not in self.rechecks:
             self.rechecks[group] = now + RECHECK_S
             self.wake(now + RECHECK_S)
-        self.grow(group, now, out)
-        if ticket.place is not Place.QUEUED or front:
+        if front:
             return
         quota = group.share.quota
         if quota.longest is None or len(group.waiting) > len(quota.longest.waiting):

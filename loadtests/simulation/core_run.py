@@ -92,7 +92,8 @@ class CoreRun:
             now = min(due_s, wake_s)
             if now > end_s:
                 return
-            now = max(now, self._now)
+            if now < self._now:
+                now = self._now
             measures.wasted_byte_s += (budget.idle_bytes - len(supply.ready) * stem_bytes) * (now - self._now)
             self._now = now
             if wake_s < due_s:

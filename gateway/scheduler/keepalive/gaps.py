@@ -55,10 +55,11 @@ class Gaps:
 
     def tail_s(self, share: float) -> float:
         """The upper edge of the bin below which this share of the gaps is; 0 if there are none."""
-        below = 0
-        for number, count in enumerate(self.counts):
-            below += count
-            if count and below >= share * self.total:
+        above = 0
+        beyond = (1 - share) * self.total
+        for number in range(len(self.counts.rstrip(b"\0")) - 1, -1, -1):
+            above += self.counts[number]
+            if above > beyond:
                 return EDGES[number + 1]
         return 0.0
 
@@ -73,7 +74,7 @@ class Gaps:
         if later:
             spent_s = PRIOR * 0.7 * age_s
             left: float = later
-            for number in range(first, BINS):
+            for number in range(first, len(counts.rstrip(b"\0"))):
                 count: float = counts[number]
                 if not count:
                     continue
