@@ -26,7 +26,9 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    or do nothing where they are synchronous.
 8. `signal` reaches the runtime's process, or that of the extension named; SIGKILL its whole process group. It is synchronous,
    does not wait, and does nothing where there is no such process. What is frozen is thawed first by who signals.
-9. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
+9. `tcp_socket` gives an unconnected, non-blocking socket of the sandbox's network, which is the caller's: what listens inside on
+   127.0.0.1 is reached by it. Raises SandboxGone, and SandboxError where there is no way in.
+10. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ class Handle(Protocol):
     def ration(self) -> None: ...  # Init is over: from now on the processors are shared out by MemorySize, if at all
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
+    async def tcp_socket(self) -> socket.socket: ...
     def memory_bytes(self) -> int: ...  # used now
     def memory_peak_bytes(self) -> int: ...  # highest since the sandbox was specialised
 

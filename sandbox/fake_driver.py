@@ -131,6 +131,12 @@ class FakeRuntime:
             raise ConnectionError(f"register was answered with {answer.status} {answer.body!r}")
         return answer.headers["lambda-extension-identifier"]
 
+    async def subscribe(self, identifier: str, wanted: Mapping[str, Any], *, logs: bool = False) -> Answer:
+        """Ask for telemetry, by the Telemetry API or the Logs API."""
+        path = "/2020-08-15/logs" if logs else "/2022-07-01/telemetry"
+        headers = {"Lambda-Extension-Identifier": identifier} if identifier else {}
+        return await self._exchange("PUT", path, json.dumps(wanted).encode(), headers)
+
     async def next_event(self, identifier: str) -> dict[str, Any]:
         """Wait for an extension's event."""
         answer = await self.extension("event/next", identifier=identifier)
@@ -287,6 +293,11 @@ class FakeHandle:
         if self._alive:
             self.thawed.set()
 
+    async def tcp_socket(self) -> socket.socket:
+        await asyncio.sleep(0)
+        self._check()
+        return _tcp_socket()
+
     def memory_bytes(self) -> int:
         return self.used_bytes if self._alive else 0
 
@@ -439,3 +450,9 @@ class FakeDriver:
     def _task_failed(self, error: BaseException) -> None:
         context = {"message": "A fake sandbox failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _tcp_socket() -> socket.socket:
+    made = socket.socket()
+    made.setblocking(False)
+    return made

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+MIB: Final = 1 << 20
 
 
 class Status(enum.Enum):
@@ -82,3 +85,11 @@ class Outcome:
     log_lines: tuple[str, ...] = ()
     closed: bool = True
     on_closed: Callable[[Outcome], None] | None = None
+
+
+def billed_ms(outcome: Outcome) -> int:
+    """Each begun millisecond, of Init too, as AWS bills since August 2025; what floating point adds to one begins none."""
+    billed = math.ceil(round(outcome.duration_s * 1000, 6)) or 1
+    if outcome.init_s is not None:
+        billed += math.ceil(round(outcome.init_s * 1000, 6)) or 1
+    return billed

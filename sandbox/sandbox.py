@@ -48,6 +48,8 @@ from sandbox.runtime_api.server import RuntimeApi
 from sandbox.shutdown import Shutdown
 from sandbox.spec import FunctionSpec, StemKey
 from sandbox.tasks import Tasks
+from sandbox.telemetry.subscription import Category
+from sandbox.telemetry.telemetry import Telemetry
 
 INIT_LIMIT_S: Final = 10.0
 PROVISIONED_INIT_LIMIT_S: Final = 130.0  # or the function's timeout, if that is longer
@@ -95,6 +97,7 @@ class Sandbox:
         "_init_error",
         "_init_s",
         "_lambda_endpoint",
+        "_log",
         "_log_pipe",
         "_reason",
         "_renewing",
@@ -104,6 +107,7 @@ class Sandbox:
         "_spoilt",
         "_stopping",
         "_tasks",
+        "_telemetry",
         "_unclosed",
         "_unserve",
         "_work",
@@ -129,7 +133,9 @@ class Sandbox:
         self._unserve: Callable[[], None] = _nothing
         self._api = RuntimeApi(self)
         self._deadline = Deadline(clock, self._deadline_reached)
+        self._log: Callable[[bytes], None] = lambda data: None
         self._log_pipe = LogPipe(handle.log_fd, lambda data: None)
+        self._telemetry: Telemetry | None = None  # where there are extensions that may want it
         self._extension_pipe: LogPipe | None = None
         self._tasks = Tasks(self._task_failed)
         self._renewing: asyncio.Task[None] | None = None
@@ -196,7 +202,7 @@ class Sandbox:
             raise SandboxGone
         self.state = lifecycle.following(self.state, Event.SPECIALISED)
         self.spec = self._api.function = spec
-        self._log_pipe.sink = log
+        self._log = self._log_pipe.sink = log
         log(platform_lines.init_start(spec, self._clock.wall()))
         self._init_ended = asyncio.get_running_loop().create_future()
         self._began_s = now_s = self._clock.monotonic()
@@ -241,6 +247,8 @@ class Sandbox:
         api.invoke(work.request_id, wire.event(work, deadline_ms), work.stream)
         if api.extensions is not None and self._specialised:
             api.tell(extensions.INVOKE, extensions.invoke_event(work, deadline_ms))
+        if self._telemetry is not None and self._specialised:
+            self._telemetry.begun(work)
         if before is _FROZEN:
             self._handle.thaw()
         self._deadline.set(now_s + timeout_s, now_s)
@@ -293,11 +301,15 @@ class Sandbox:
     def on_next(self, before: session.State) -> None:
         if before is _SENT:
             known = self._api.extensions
+            if self._telemetry is not None:
+                self._telemetry.runtime_done()
             # After an exit it asked with its last breath: what follows that releases it.
             if self._exit is None and (known is None or known.idle):
                 self._release()
         elif before is session.State.STARTED:
             self._init_error = None
+            if self._telemetry is not None:
+                self._telemetry.init_runtime_done("success")
             if not self._api.session.holding:
                 self._init_succeeded()
         elif before in (session.State.TORN, session.State.CUT):
@@ -333,6 +345,8 @@ class Sandbox:
         if extension.state in _ANNOUNCED:
             self._wait(INIT_ERROR_GRACE_S, functools.partial(self._extension_stays, extension))
         elif extension.state is extensions.State.REGISTERED:
+            if self._telemetry is None:
+                self._observe()
             if extension.external and known.all_registered:
                 self._runtime_alive = True
                 self._handle.start_runtime()
@@ -493,6 +507,8 @@ class Sandbox:
             if self._specialised and not known.idle and self.state is State.BUSY:
                 outcome.closed = False
                 self._unclosed = work, outcome
+        if self._telemetry is not None:
+            self._telemetry.answered(outcome, self._api.streamed_bytes if work.stream is not None else 0)
         settled(outcome)
 
     def _close(self, failure: Failure | None = None, *log_lines: str) -> None:
@@ -511,6 +527,8 @@ class Sandbox:
         if failure is not None:
             outcome.status, outcome.error_type = failure.status, failure.error_type
             outcome.log_lines = (*outcome.log_lines, *(log_lines or failure.log_lines(work.request_id)))
+        if self._telemetry is not None:
+            self._telemetry.over(outcome)
         if unclosed.on_closed is not None:
             unclosed.on_closed(outcome)
 
@@ -528,6 +546,8 @@ class Sandbox:
     def _release(self) -> None:
         if self._unclosed is not None:
             self._close()
+        elif self._telemetry is not None:
+            self._telemetry.over()
         self._deadline.clear()
         self.state = lifecycle.following(self.state, _RELEASED)
         self.on_idle(self)
@@ -549,12 +569,16 @@ class Sandbox:
     def _init_succeeded(self) -> None:
         """Runtime and extensions have asked for their first events."""
         self._report_extensions()
+        if self._telemetry is not None:
+            self._telemetry.init_over("success")
         if self.state is State.INIT:
             self._end_init("success", None)
             return
         work = self._work
         if work is None:
             return
+        if self._telemetry is not None:
+            self._telemetry.begun(work)
         if work.on_begun is not None:
             work.on_begun()
         if self._api.extensions is not None:
@@ -567,13 +591,17 @@ class Sandbox:
         duration_s = self._clock.monotonic() - self._began_s
         self._drain()
         self._report_extensions()
-        self._log_pipe.sink(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
+        self._log(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
+        if self._telemetry is not None:
+            self._telemetry.init_over(status, error_type)
 
     def _report_extensions(self) -> None:
         if self._api.extensions is not None:
             assert self.spec is not None
             for extension in self._api.extensions:
-                self._log_pipe.sink(platform_lines.extension(self.spec, self._clock.wall(), extension))
+                self._log(platform_lines.extension(self.spec, self._clock.wall(), extension))
+                if self._telemetry is not None:
+                    self._telemetry.extension(extension)
 
     def _announced(self) -> str | None:
         """What an extension has said that it fails with."""
@@ -607,6 +635,7 @@ class Sandbox:
         self._end_init("gone", reason)
 
     def _silence(self) -> None:
+        self._unobserve()
         self._api.close()
         self._log_pipe.close()
         if self._extension_pipe is not None:
@@ -623,9 +652,35 @@ class Sandbox:
             return
         if spec.extensions:
             self._api.extensions = Extensions(spec, spec.extensions)
+            self._observe()
         await self._handle.specialise(spec, self._environment(spec))
         if spec.extensions and self._extension_pipe is None and self.state in lifecycle.LIVE:
-            self._extension_pipe = LogPipe(self._handle.extension_log_fd, self._log_pipe.sink)
+            self._extension_pipe = LogPipe(self._handle.extension_log_fd, self._extension_output)
+
+    def _observe(self) -> None:
+        """There are extensions: from now on they may ask to be told what happens."""
+        assert self.spec is not None
+        phase = "init" if self.state is State.INIT else "invoke"
+        self._telemetry = Telemetry(self.spec, phase, self._clock, self._handle.tcp_socket, self._task_failed)
+        self._api.telemetry = self._telemetry
+        self._log_pipe.sink = self._function_output
+
+    def _unobserve(self) -> None:
+        """They are gone."""
+        if self._telemetry is not None:
+            self._telemetry.close()
+            self._telemetry = self._api.telemetry = None
+            self._log_pipe.sink = self._log
+
+    def _function_output(self, data: bytes) -> None:
+        self._log(data)
+        if self._telemetry is not None:
+            self._telemetry.output(Category.FUNCTION, data)
+
+    def _extension_output(self, data: bytes) -> None:
+        self._log(data)
+        if self._telemetry is not None:
+            self._telemetry.output(Category.EXTENSION, data)
 
     def _too_many(self, spec: FunctionSpec) -> None:
         """AWS starts the first ten and fails at the next; here none is started."""
@@ -639,6 +694,8 @@ class Sandbox:
     async def _end_extensions(self, reason: str) -> None:
         """Where there are any, give them their time; then whatever is left may be killed."""
         if self._api.extensions is not None and self._ending is None:
+            if self._telemetry is not None:
+                self._telemetry.flush()
             self._ending = Shutdown(self._handle, self._api, self._clock, runtime_alive=self._runtime_alive, reason=reason)
             try:
                 await self._ending.run()
@@ -675,6 +732,7 @@ class Sandbox:
                 if self._spoilt:
                     await self._end_extensions(self._reason)
                     await handle.reset()
+                    self._unobserve()
                     self._api.replaced()
                     if handle.connection is not None:
                         await self._api.attach(handle.connection)

@@ -12,16 +12,14 @@ Billed is each begun millisecond, of Init too, as AWS has done for zip functions
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from gateway.records import FunctionVersion
-from sandbox.outcome import Outcome, Status
+from sandbox.outcome import MIB, Outcome, Status, billed_ms
 
-MIB = 1 << 20
 _TIMEOUT, _FAILURE = Status.TIMEOUT, Status.FAILURE
 
 
@@ -37,29 +35,22 @@ def end(request_id: str, version: FunctionVersion, outcome: Outcome, now_wall_s:
     `in_init`: it ended before its function was initialised.
     """
     duration_ms = outcome.duration_s * 1000
-    billed_ms = _billed(duration_ms)
+    billed = billed_ms(outcome)
     used_mb = -(-outcome.max_memory_bytes // MIB)
-    if outcome.init_s is not None:
-        billed_ms += _billed(outcome.init_s * 1000)
     remarks = "".join(f"{line}\n" for line in outcome.log_lines) if outcome.log_lines else ""
     if version.logging.log_format == "JSON":
         done = ""
         if version.logging.system_level == "DEBUG":
             done = _json_runtime_done(request_id, outcome, duration_ms, now_wall_s) + "\n"
-        return remarks + done + _json_report(request_id, version, outcome, duration_ms, billed_ms, used_mb, now_wall_s)
+        return remarks + done + _json_report(request_id, version, outcome, duration_ms, billed, used_mb, now_wall_s)
     init = "" if outcome.init_s is None else f"Init Duration: {outcome.init_s * 1000:.2f} ms\t"
     if in_init or outcome.status is _TIMEOUT or outcome.status is _FAILURE:
         init += "Status: timeout" if outcome.status is _TIMEOUT else f"Status: error\tError Type: {outcome.error_type}"
     return (
         f"{remarks}END RequestId: {request_id}\n"
-        f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
+        f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed} ms\t"
         f"Memory Size: {version.memory_mb} MB\tMax Memory Used: {used_mb} MB\t{init}"
     )
-
-
-def _billed(duration_ms: float) -> int:
-    """Each begun millisecond; what floating point adds to a whole one begins none."""
-    return math.ceil(round(duration_ms, 6)) or 1
 
 
 def _json_runtime_done(request_id: str, outcome: Outcome, duration_ms: float, now_wall_s: float) -> str:
@@ -75,13 +66,13 @@ def _json_report(
     version: FunctionVersion,
     outcome: Outcome,
     duration_ms: float,
-    billed_ms: int,
+    billed: int,
     used_mb: int,
     now_wall_s: float,
 ) -> str:
     metrics: dict[str, Any] = {
         "durationMs": round(duration_ms, 3),
-        "billedDurationMs": billed_ms,
+        "billedDurationMs": billed,
         "memorySizeMB": version.memory_mb,
         "maxMemoryUsedMB": used_mb,
     }

@@ -161,6 +161,18 @@ class NativeHandle:
             if error.errno != errno.ENODEV:
                 raise
 
+    async def tcp_socket(self) -> socket.socket:
+        self._check()
+        made: list[socket.socket] = []
+        asking = self._driver.request({"op": "socket", "id": self.id}, lambda _, fds: made.append(_socket(fds[0])))
+        try:
+            await asking
+        except BaseException:
+            for sock in made:
+                sock.close()
+            raise
+        return made[0]
+
     def memory_bytes(self) -> int:
         return self._read(self._memory_fd)
 

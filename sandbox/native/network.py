@@ -106,6 +106,16 @@ def wish(owner: str, allowed: Sequence[str], addresses: str | None) -> nat.Wish:
     )
 
 
+def tcp_socket(pid: int) -> int:
+    """An unconnected TCP socket of the network that process `pid` is in. Raises OSError."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with namespaces.inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
+            return made.detach()
+    finally:
+        os.close(namespace)
+
+
 def _listener(address: tuple[str, int]) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -244,6 +244,14 @@ class PlainHandle:
             with contextlib.suppress(OSError):  # the keeper leaves the dead zombies, so their numbers are nobody else's
                 os.killpg(pid, number)
 
+    async def tcp_socket(self) -> socket.socket:
+        """The host's own network is the sandbox's."""
+        if self._process is None or self._gone or self._stopping is not None:
+            raise SandboxGone
+        made = socket.socket()
+        made.setblocking(False)
+        return made
+
     def memory_bytes(self) -> int:
         if self._process is None or self._gone or self._stopping is not None:
             return 0

@@ -6,6 +6,7 @@ It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numb
     {"n", "op": "specialise", "id", "code", …}    → {}, the first time with extensions a descriptor: their log
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
+    {"n", "op": "socket", "id"}                   → descriptor: an unconnected TCP socket of the sandbox's network
     {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}: not answered
     and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
 
@@ -39,7 +40,7 @@ from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
 from sandbox.native.cpu import Mode
 from sandbox.native.jail import Ended, Jail
-from sandbox.native.network import Network, Networks, wish
+from sandbox.native.network import Network, Networks, tcp_socket, wish
 from sandbox.native.spares import Spares
 from sandbox.native.trees import Tree, support, trees
 from sandbox.native.volumes import Volumes
@@ -95,6 +96,7 @@ class Spawner:
     def __init__(self, config: Config, trees: dict[str, Tree], networks: Networks, hello: Message) -> None:
         self._config = config
         self._hello = hello
+        self._networks = networks
         self._cgroups = Cgroups(config.owner, cpu_mode=config.cpu)
         self._volumes = Volumes(Path(config.volume_dir))
         self._spare_volumes = Spares(
@@ -155,6 +157,9 @@ class Spawner:
                     out = [await self._jail(name).reset()]
                 case "stop":
                     await self._end(name)
+                case "socket":
+                    pid = self._jail(name).pid
+                    out = [await self._loop.run_in_executor(self._networks.executor, tcp_socket, pid)]
                 case "start_runtime":
                     self._jail(name).tell({"op": "start_runtime"})
                 case "signal":

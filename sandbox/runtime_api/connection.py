@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from sandbox.runtime_api.server import RuntimeApi
 
 _RUNNING, _RESPONSE = State.RUNNING, Event.RESPONSE  # see session
-_OF_EXTENSIONS: Final = frozenset({Route.REGISTER, Route.EXTENSION_NEXT, Route.EXTENSION_INIT_ERROR, Route.EXTENSION_EXIT_ERROR})
+_OF_EXTENSIONS: Final = frozenset(
+    {
+        Route.REGISTER,
+        Route.EXTENSION_NEXT,
+        Route.EXTENSION_INIT_ERROR,
+        Route.EXTENSION_EXIT_ERROR,
+        Route.TELEMETRY,
+        Route.LOGS,
+    }
+)
 
 MAX_BODILESS_BYTES: Final = 17 << 16  #: of one request: AWS's client sends an error's cause as a header of up to 1 MiB
 MAX_BODILESS_WORK: Final = 256 << 20  #: bytes that the parser may copy for them: it appends each piece to what it has
@@ -280,8 +289,7 @@ class Connection(asyncio.Protocol):
         self._route, self._refusal, self._body = None, b"", b""
         self._partial = False
         if self._upload is not None:
-            self._upload.end()
-            self._upload = None
+            self._upload_ends(api)
         self._size = self._bodiless_bytes = self._bodiless_work = 0
         if headers:
             self._headers = {}
@@ -330,6 +338,8 @@ class Connection(asyncio.Protocol):
                 self._put(api.register(self, headers, body))
             elif route is Route.EXTENSION_INIT_ERROR:
                 self._put(api.extension_error(self, headers, extensions.Event.INIT_FAILED))
+            elif route is Route.TELEMETRY or route is Route.LOGS:
+                self._put(api.subscribe(self, headers, body, logs=route is Route.LOGS))
             else:
                 self._put(api.extension_error(self, headers, extensions.Event.EXIT_ANNOUNCED))
         except Refused as refused:
@@ -342,8 +352,7 @@ class Connection(asyncio.Protocol):
         self._refusal = wire.too_large(limit_bytes)
         self._body = b""
         if self._upload is not None:
-            self._upload.end()
-            self._upload = None
+            self._upload_ends(api)
         if api.session.state is State.DISMISSED:
             return
         if self._route is Route.INIT_ERROR:
@@ -357,11 +366,17 @@ class Connection(asyncio.Protocol):
 
     def _tear(self, api: RuntimeApi) -> None:
         """No more comes here: if an answer was being read, that is not all of it."""
+        begun = self._upload is not None
+        if begun:
+            self._upload_ends(api)
+        if self._taking_answer:
+            api.torn(begun=begun)
+
+    def _upload_ends(self, api: RuntimeApi) -> None:
         upload, self._upload = self._upload, None
         if upload is not None:
             upload.end()
-        if self._taking_answer:
-            api.torn(begun=upload is not None)
+            api.streamed_bytes = upload.size
 
     @property
     def _taking_answer(self) -> bool:

@@ -46,6 +46,16 @@ class Owner(Protocol):
         """An extension has registered, asked for an event, or said that it fails; its state says which."""
 
 
+class Watcher(Protocol):
+    """Tells extensions what happens in their environment."""
+
+    def subscribe(self, extension: Extension, body: bytes, *, logs: bool) -> None:
+        """`extension` asks for telemetry, by the Telemetry API or, with `logs`, the Logs API. Raises Refused."""
+
+    def answer_begins(self) -> None:
+        """The head of a response or error was read."""
+
+
 class RuntimeApi:
     """All connections of one sandbox, and the events that wait for its runtime and its extensions.
 
@@ -65,6 +75,8 @@ class RuntimeApi:
         "owner",
         "session",
         "stream",
+        "streamed_bytes",
+        "telemetry",
     )
 
     def __init__(self, owner: Owner) -> None:
@@ -80,6 +92,8 @@ class RuntimeApi:
         self._event = b""  # the answer to `next` that the runtime works on, for when it asks again
         self._servers: list[asyncio.Server] = []
         self.stream: Stream | None = None  #: takes the answer to the event in hand while it comes
+        self.streamed_bytes = 0  #: how many that were of the last answer that was streamed
+        self.telemetry: Watcher | None = None  #: who is told what only telemetry wants to know; None: nobody can subscribe
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept at `listener`, which stays its owner's: a duplicate is what the loop gets and closes."""
@@ -180,7 +194,7 @@ class RuntimeApi:
         earlier, self._holder = self._holder, connection
         if earlier is not None and earlier is not connection:
             earlier.cut()  # its client gave it up, or asks twice; it would wait for ever
-        if before is not _READY:
+        if before is not _READY and not self.session.holding:  # else it waits for the extensions
             self._event = b""
         self.owner.on_next(before)
 
@@ -189,6 +203,8 @@ class RuntimeApi:
         if self.taking_answer:
             self._look_for_ends(connection)
         self.session.answer_begins(request_id, what)
+        if self.telemetry is not None:
+            self.telemetry.answer_begins()
 
     def _look_for_ends(self, asking: Connection) -> None:
         """`asking` goes on although an answer is being read elsewhere. If that connection ended before, it is torn before."""
@@ -261,6 +277,18 @@ class RuntimeApi:
             extension.error_type = error_type
             self.owner.on_extension(extension)
         return wire.ACCEPTED
+
+    def subscribe(self, connection: Connection, headers: Mapping[bytes, bytes], body: bytes, *, logs: bool) -> bytes:
+        """An extension wants telemetry; the answer. Raises Refused."""
+        if self.telemetry is None:
+            return wire.LOGS_OFF if logs else wire.TELEMETRY_OFF
+        self._is_an_extensions(connection)
+        identifier = extensions_api.identifier_of(headers)
+        extension = self.extensions.find(identifier) if self.extensions is not None else None
+        if extension is None:
+            raise extensions_api.unknown(f"extension {identifier}")
+        self.telemetry.subscribe(extension, body, logs=logs)
+        return wire.SUBSCRIBED
 
     def tell(self, kind: str, event: Mapping[str, Any]) -> None:
         """Give every extension that is subscribed to `kind` an event."""

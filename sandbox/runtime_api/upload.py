@@ -15,10 +15,11 @@ from sandbox.outcome import Stream
 class Upload:
     """One response on its way to `stream`; it is the `Flow` that the stream may pause."""
 
-    __slots__ = ("_over", "_pieces", "_transport", "held", "stream")
+    __slots__ = ("_over", "_pieces", "_transport", "held", "size", "stream")
 
     def __init__(self, stream: Stream, transport: asyncio.Transport) -> None:
         self.stream = stream
+        self.size = 0  #: bytes handed on
         self.held = False  #: the stream wants no more for now, and nothing is read
         self._transport = transport
         self._pieces: list[bytes] = []
@@ -37,6 +38,7 @@ class Upload:
         pieces = self._pieces
         if pieces:
             self._pieces = []
+            self.size += sum(map(len, pieces))
             self.stream.chunk(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def end(self) -> None:

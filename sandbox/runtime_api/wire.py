@@ -64,6 +64,8 @@ class Route(enum.StrEnum):
     EXTENSION_NEXT = "extension next"
     EXTENSION_INIT_ERROR = "extension init error"
     EXTENSION_EXIT_ERROR = "extension exit error"
+    TELEMETRY = "telemetry"
+    LOGS = "logs"
     FIXED = "fixed"  #: the answer does not depend on anything
 
 
@@ -99,6 +101,7 @@ BAD_REQUEST: Final = answer(400, b"400 Bad Request", "text/plain; charset=utf-8"
 HEADERS_TOO_LARGE: Final = answer(431, b"431 Request Header Fields Too Large", "text/plain; charset=utf-8")
 NOT_FOUND: Final = answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
 LOGS_OFF: Final = error_answer(202, "Logs.NotSupported", "Logs API is not supported")
+SUBSCRIBED: Final = answer(200, b'"OK"')
 TELEMETRY_OFF: Final = error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
 
 #: Everything but `/runtime/invocation/{id}/…`: path → method, route, answer where it is fixed.
@@ -112,8 +115,8 @@ _PATHS: Final[dict[bytes, tuple[bytes, Route, bytes]]] = {
     EXTENSIONS_BASE + b"/event/next": (b"GET", Route.EXTENSION_NEXT, b""),
     EXTENSIONS_BASE + b"/init/error": (b"POST", Route.EXTENSION_INIT_ERROR, b""),
     EXTENSIONS_BASE + b"/exit/error": (b"POST", Route.EXTENSION_EXIT_ERROR, b""),
-    b"/2020-08-15/logs": (b"PUT", Route.FIXED, LOGS_OFF),
-    b"/2022-07-01/telemetry": (b"PUT", Route.FIXED, TELEMETRY_OFF),
+    b"/2020-08-15/logs": (b"PUT", Route.LOGS, b""),
+    b"/2022-07-01/telemetry": (b"PUT", Route.TELEMETRY, b""),
 }
 
 

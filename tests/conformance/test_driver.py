@@ -140,6 +140,23 @@ async def test_listener_and_log_are_ready_and_do_not_block(place: Place) -> None
     await handle.stop()
 
 
+async def test_a_tcp_socket_reaches_what_listens_inside(place: Place) -> None:
+    """The Runtime API's own listener does; whoever else listens on that address here is another."""
+    loop = asyncio.get_running_loop()
+    handle = await place.driver.create(place.key)
+    port = handle.runtime_api.split(":")[1]
+    for _ in range(2):
+        with await handle.tcp_socket() as sock:
+            assert not sock.getblocking()
+            await loop.sock_connect(sock, ("127.0.0.1", int(port)))
+            accepted, peer = await loop.sock_accept(handle.listener)
+            with accepted:
+                assert peer == sock.getsockname()
+    await handle.stop()
+    with pytest.raises(SandboxGone):
+        await handle.tcp_socket()
+
+
 async def test_stop_closes_them(place: Place) -> None:
     async with place.sandbox() as (handle, _):
         listener, connection, log_fd = handle.listener, handle.connection, handle.log_fd

@@ -123,6 +123,9 @@ class ProcessHandle:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    async def tcp_socket(self) -> socket.socket:
+        return socket.socket()
+
     def memory_bytes(self) -> int:
         return 1
 

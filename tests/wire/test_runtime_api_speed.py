@@ -108,6 +108,9 @@ class Handle:
     def ration(self) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
+    async def tcp_socket(self) -> socket.socket:
+        return socket.socket()
+
     def memory_bytes(self) -> int:
         return 1
 
