@@ -27,6 +27,7 @@ else:
 GO_FD, API_FD = 3, 4
 FLAGS = ("--expose-gc", "--max-http-header-size=81920")
 HEAP_SHARE = 0.9  #: of the function's memory, as AWS gives it to V8's old generation
+LARGEST_MB = 10240  #: what a function may have; a stem must be good for that, as the limit cannot be changed later
 
 
 def be_stem(program: Program, go: socket.socket, api: socket.socket) -> NoReturn:
@@ -36,7 +37,7 @@ def be_stem(program: Program, go: socket.socket, api: socket.socket) -> NoReturn
         high = [os.dup(fd) for fd in high]
     os.dup2(high[0], GO_FD)
     os.dup2(high[1], API_FD)
-    os.execve(program["path"], [program["path"], *FLAGS, program["main"], "--stem"], program["environment"])
+    os.execve(program["path"], [*command(program, LARGEST_MB), "--stem"], program["environment"])
 
 
 def command(program: Program, memory_mb: int) -> list[str]:
