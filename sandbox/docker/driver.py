@@ -11,7 +11,7 @@ class DockerDriver(NativeDriver):
     """Talks to `sandbox.docker.spawner`. Images come and go while Lambent runs, so it is asked each time."""
 
     name = "docker"
-    isolation = "containers of the Docker Engine, own uid, seccomp, no capabilities, read-only root; network: none"
+    walls = "containers of the Docker Engine, own uid, seccomp, no capabilities, read-only root"
 
     def support(self, key: StemKey) -> Support:
         return self._support.get(key.runtime) or Support(True, "if the Docker Engine has an image for it")

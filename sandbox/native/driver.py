@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0
 RECONNECT_S = 0.02
-ISOLATION = "namespaces (pid, mount, net, ipc, uts), own uid, cgroup limits, seccomp, no capabilities"
 Received = Callable[[Message, list[int]], None]
 HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}.get(platform.machine())
 
@@ -243,10 +242,11 @@ class NativeDriver:
     """Talks to the spawner that listens at `socket_path`; `code_dir` is the code store that both know."""
 
     name = "native"
+    walls = "namespaces (pid, mount, net, ipc, uts), own uid, cgroup limits, seccomp, no capabilities"
 
     def __init__(self, socket_path: str, code_dir: str) -> None:
         self.code_dir = code_dir
-        self.isolation = f"{ISOLATION}; network: not known yet"
+        self.isolation = f"{self.walls}; network: not known yet"
         self._socket_path = socket_path
         self._support: dict[str, Support] = {}
         self._channel: Channel | None = None
@@ -354,7 +354,7 @@ class NativeDriver:
                 support = message["support"]
                 assert isinstance(support, dict)
                 self._support = {runtime: Support(*pair) for runtime, pair in support.items()}
-                self.isolation = f"{ISOLATION}; network: {message['network']}"
+                self.isolation = f"{self.walls}; network: {message['network']}"
                 self._connected.set()
             case "exit" if handle is not None:
                 handle.exited(message)

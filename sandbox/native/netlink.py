@@ -28,6 +28,7 @@ _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NESTED: Final = 0x8000
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
+_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 31, 32
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
 _IFF_UP, _IFF_NOARP = 1, 0x80
@@ -164,6 +165,8 @@ def _link_header(index: int, flags: int) -> bytes:
 def _link_attributes(end: End, mac: bytes, mtu: int) -> bytes:
     attributes = _attribute(_IFLA_IFNAME, end.name.encode() + b"\0") + _attribute(_IFLA_ADDRESS, mac)
     attributes += _attribute(_IFLA_MTU, struct.pack("=I", mtu))
+    for queues in (_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES):  # else one of each for every processor that there could be
+        attributes += _attribute(queues, struct.pack("=I", 1))
     if end.netns is not None:
         attributes += _attribute(_IFLA_NET_NS_FD, struct.pack("=I", end.netns))
     return attributes
