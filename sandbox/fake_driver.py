@@ -16,7 +16,7 @@ import os
 import socket
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from sandbox.driver import ExitStatus, Support
@@ -229,6 +229,7 @@ class FakeHandle:
         self._process: asyncio.Task[None] | None = None
         self._runtime: FakeRuntime | None = None
         self._extensions: dict[str, asyncio.Task[None]] = {}
+        self._kill_timer: asyncio.TimerHandle | None = None
         self._inner: socket.socket | None = None  # the runtime's end of `connection`
         self._make_stem()
 
@@ -262,6 +263,20 @@ class FakeHandle:
             self._runtime.terminated.set()
             return
         asyncio.get_running_loop().call_soon(self._signalled, task, number, extension)
+
+    def kill_at(self, at_s: float) -> None:
+        self._call_off()
+        loop = asyncio.get_running_loop()
+        self._kill_timer = loop.call_at(at_s, self._kill_inside)
+
+    def _kill_inside(self) -> None:
+        for extension in (None, *self._extensions):
+            self.signal(SIGKILL, extension)
+
+    def _call_off(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._kill_timer = None
 
     def _signalled(self, task: asyncio.Task[None], number: int, extension: str | None) -> None:
         """Only now, since an exit is never told from within the call that caused it."""
@@ -368,6 +383,7 @@ class FakeHandle:
         return {*self._extensions.values(), *(() if self._process is None else (self._process,))}
 
     async def _kill(self) -> None:
+        self._call_off()
         tasks = self._tasks()
         self._process = self._runtime = None
         self._extensions = {}

@@ -5,7 +5,10 @@
 
 Whoever ends early shortens it. The runtime's share is 30 % of the budget, as in AWS's runtime interface emulator
 (rapid/shutdown.go); AWS's guide says 300 ms. An external extension that is not subscribed to SHUTDOWN is killed when the events
-go out. Without any extension there is none of this: the kill comes at once. Killing what is left is its user's, after `run`.
+go out. Without any extension there is none of this: the kill comes at once.
+
+The kill is asked for when it begins, and so lands in time also when many environments end at once and this process has other
+things to do. Removing what is left is its user's, after `run`.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Shutdown:
         external = any(extension.external for extension in self._extensions)
         limit_s = EXTERNAL_S if external else INTERNAL_S
         self._handle.thaw()
+        self._handle.kill_at(began_s + limit_s)
         if self._runtime_alive:
             self._handle.signal(signal.SIGTERM)
             await self._until(lambda: not self._runtime_alive, began_s + (limit_s * RUNTIME_SHARE if external else limit_s))

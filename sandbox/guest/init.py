@@ -259,6 +259,9 @@ class Sandbox:
                     self.reset()
                 elif message["op"] == "start_runtime":
                     self.start_runtime()
+                elif message["op"] == "kill":
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(-1, signal.SIGKILL)
                 elif message["op"] == "signal":
                     number, name = message["number"], message["extension"]
                     assert isinstance(number, int)

@@ -178,6 +178,14 @@ class Group:
             with contextlib.suppress(OSError):
                 write(self.freezer / "freezer.state", "THAWED")
 
+    def kill(self) -> bool:
+        """SIGKILL to all in it, frozen or not; False where the kernel cannot (before Linux 5.14, and without cgroup2)."""
+        try:
+            write(self.freezer / "cgroup.kill", "1")
+        except OSError:
+            return False
+        return True
+
     def remove(self) -> None:
         """When its processes are dead. A group stays busy for a moment after the last one was reaped."""
         for directory in self.directories.values():

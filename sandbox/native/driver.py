@@ -110,6 +110,9 @@ class NativeHandle:
             self._specialised,
         )
 
+    def kill_at(self, at_s: float) -> None:
+        self._driver.tell({"op": "kill_at", "id": self.id, "at_s": at_s})
+
     def _specialised(self, _: Message, fds: list[int]) -> None:
         for fd in fds:
             if self._stopped:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from sandbox.clock import SystemClock
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Channel, Message
 
@@ -64,6 +65,7 @@ class Jail:
         self._pidfd: int | None = None
         self._reason = "its init ended"
         self._oom_kills = 0
+        self._timer: asyncio.TimerHandle | None = None  # for a kill that was asked for
         self.pid = 0  #: of init, on the host, as long as it is not reaped
         self.stopping = False
 
@@ -107,8 +109,23 @@ class Jail:
         if not self._channel.closed:
             self._channel.send(message)
 
+    def kill_at(self, at_s: float) -> None:
+        """Kill all but init then, on the monotonic clock. Nothing else is done at that moment: many may have the same."""
+        self._call_off()
+        self._timer = self._loop.call_later(max(0.0, at_s - SystemClock.monotonic()), self._kill_inside)
+
+    def _kill_inside(self) -> None:
+        if not self.group.kill():
+            self.tell({"op": "kill"})
+
+    def _call_off(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     async def reset(self) -> int:
         """Raises what `stem` does. Gives the new runtime's connection."""
+        self._call_off()
         if self._channel.closed:
             raise Ended(self._reason)
         self._stem = self._loop.create_future()
@@ -154,6 +171,7 @@ class Jail:
         """Kill whatever is left and wait for its end; then remove the cgroups. Idempotent. Raises OSError if those do not go."""
         if not self.stopping:
             self.stopping = True
+            self._call_off()
             self._kill()
             self._channel.close()
             self._on_closed()

@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sandbox.clock import SystemClock
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxGone
@@ -91,6 +92,7 @@ class PlainHandle:
         self._frozen = False
         self._gone = False
         self._sampler: asyncio.TimerHandle | None = None
+        self._kill_timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -177,6 +179,15 @@ class PlainHandle:
             with contextlib.suppress(OSError):  # the dead stay zombies, so their numbers are nobody else's
                 os.killpg(pid, number) if number == signal.SIGKILL else os.kill(pid, number)
 
+    def kill_at(self, at_s: float) -> None:
+        self._call_off()
+        self._kill_timer = self._loop.call_later(max(0.0, at_s - SystemClock.monotonic()), self._signal, signal.SIGKILL)
+
+    def _call_off(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._kill_timer = None
+
     def _command(self, spec: FunctionSpec) -> list[str | None]:
         """Empty where the keeper's copy is the runtime; None stands for the connection's descriptor."""
         way = plan.choose(spec.runtime, spec.environment, os.listdir(spec.code_path), self._preloaded)
@@ -221,6 +232,7 @@ class PlainHandle:
         self._extension_pids = {}
         self._frozen = False
         self._stop_sampling()
+        self._call_off()
         await self._ask({"op": "kill"}, "killed")
         self._connect()
 
@@ -285,6 +297,7 @@ class PlainHandle:
             self.on_exit = self.on_gone = _ignore
             self.on_extension_exit = _ignore_extension
             self._stop_sampling()
+            self._call_off()
             self._stopping = self._tasks.start(self._stop(), f"stop {self.id}")
         await asyncio.wait({self._stopping})
 

@@ -7,7 +7,7 @@ It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numb
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
     {"n", "op": "socket", "id"}                   → descriptor: an unconnected TCP socket of the sandbox's network
-    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}: not answered
+    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}, {"op": "kill_at", "id", "at_s"}: not answered
     and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
 
 Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
@@ -164,6 +164,8 @@ class Spawner:
                     self._jail(name).tell({"op": "start_runtime"})
                 case "signal":
                     self._jail(name).tell(_signal(message))
+                case "kill_at":
+                    self._jail(name).kill_at(_moment(message))
                 case other:
                     raise Refused(f"no such operation: {other!r}")
         except Refused as error:
@@ -404,6 +406,24 @@ def log_pipe(out: list[int]) -> int:
     return log_w
 
 
+def be_on_time() -> None:
+    """Run as soon as there is something to do, also where everything computes: a kill has its moment.
+
+    Measured with 11 processes that compute on 2 processors: 10 ms of sleep took up to 15 ms longer, with a nice value of -10
+    9 ms, as a real-time task 2.5 ms. It is only for this thread: its other threads and all that it starts are ordinary. Without
+    the right to it nothing is worse than late.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def _moment(message: Message) -> float:
+    at_s = message.get("at_s")
+    if not isinstance(at_s, float):
+        raise Refused(f"at_s: {at_s!r}")
+    return at_s
+
+
 def _checked_id(value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise Refused(f"not an id: {value!r}")
@@ -476,6 +496,7 @@ def serve(make: Make, program: str) -> None:
     arguments = parser.parse_args()
     try:
         config = Config(**json.loads(arguments.config))
+        be_on_time()
         process_log.configure(
             level=config.log_level, form=config.log_format, stream=sys.stderr, process="spawner", prefix="spawner: "
         )

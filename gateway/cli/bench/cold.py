@@ -90,17 +90,18 @@ def _one_by_one(data_dir: Path, settings: Mapping[str, object], count: int, step
         ]
         # One that does not count: the runtime's zygote is there from then on, as it is on any gateway that was used before.
         for instance, targets, _ in each:
-            _cold(instance, targets[names[0]], names[0], 0)
+            cold(instance, targets[names[0]], names[0], 0)
         for name in names[1:]:
             for instance, targets, times in each:
                 step(f"cold starts with {wanted} stems" if wanted else "cold starts without stems")
                 _ready(usual if instance is none else none, wanted)  # else its stems are made meanwhile
-                times.append(_cold(instance, targets[name], name, wanted))
+                times.append(cold(instance, targets[name], name, wanted))
             each.reverse()
         return took[0], took[1], str(usual.status()["isolation"])
 
 
-def _cold(instance: Instance, target: Target, name: str, stems: int) -> float:
+def cold(instance: Instance, target: Target, name: str, stems: int) -> float:
+    """Milliseconds of the first invocation of `name`, once so many stems are ready and nothing is under way."""
     _nothing_of(_ready(instance, stems), [name])
     client = Client(target)
     with contextlib.closing(client), quiet():
@@ -116,8 +117,8 @@ def _burst(data_dir: Path, step: Step) -> list[Figure]:
         api = instance.api
         step(f"{BURST} functions at once")
         targets = {f"burst-{number}": deploy(instance, api, f"burst-{number}") for number in range(BURST + 1)}
-        _cold(instance, targets.pop("burst-0"), "burst-0", 0)
-        _nothing_of(_wait(instance, _at_rest), targets)
+        cold(instance, targets.pop("burst-0"), "burst-0", 0)
+        _nothing_of(wait(instance, at_rest), targets)
         took = burst_ms(list(targets.values()))
         return [
             Figure(name=f"{BURST} functions at once, first answer", value=min(took), unit="ms"),
@@ -134,7 +135,7 @@ def _memory(data_dir: Path, step: Step) -> list[Figure]:
         before_mb = _available_mb()
         targets = {f"idle-{number}": deploy(instance, instance.api, f"idle-{number}") for number in range(IDLE)}
         burst_ms(list(targets.values()))
-        _wait(instance, lambda now: now["sandboxes"].get("idle", 0) == IDLE)
+        wait(instance, lambda now: now["sandboxes"].get("idle", 0) == IDLE)
         idle_mb = (before_mb - _available_mb()) / IDLE
     step(f"{FROZEN} frozen sandboxes")
     with Instance(data_dir / "frozen", {}) as instance:
@@ -144,7 +145,7 @@ def _memory(data_dir: Path, step: Step) -> list[Figure]:
             burst_ms(batch)
         again: list[float] = []
         for batch in batches:
-            _wait(instance, lambda now: now["sandboxes"].get("frozen", 0) == FROZEN)
+            wait(instance, lambda now: now["sandboxes"].get("frozen", 0) == FROZEN)
             again += burst_ms(batch)
         still = sum(instance.status()["sandboxes"].get(state, 0) for state in ("idle", "frozen"))
     return [
@@ -161,12 +162,13 @@ def _nothing_of(status: Mapping[str, Any], names: Iterable[str]) -> None:
         raise click.ClickException(f"not cold: the gateway has sandboxes of {sorted(there)} already")
 
 
-def _at_rest(status: Mapping[str, Any]) -> bool:
+def at_rest(status: Mapping[str, Any]) -> bool:
     """Nothing is on its way; what stays is idle, frozen or a stem."""
     return not status["sandboxes"].keys() & {"making", "starting", "reserved", "finishing", "stopping"}
 
 
-def _wait(instance: Instance, right: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+def wait(instance: Instance, right: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """Until the gateway's status is right; that status. Raises click.ClickException when it never is."""
     deadline_s = now_s() + WAIT_S
     while True:
         status: Mapping[str, Any] = instance.status()

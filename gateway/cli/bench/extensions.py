@@ -1,0 +1,201 @@
+"""What an external extension costs a cold start, and when those that will not end are killed.
+
+The extension is written in C, so that what is measured is Lambent's part; without a compiler these figures are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.api import FUNCTIONS, Api
+from gateway.cli.bench.cold import at_rest, cold, wait
+from gateway.cli.bench.functions import deploy
+from gateway.cli.bench.instance import Instance
+from gateway.cli.bench.load import Target, burst_ms, percentile
+from gateway.cli.bench.report import Figure
+from gateway.cli.deploy import Wish, publish_url, put, python_runtimes, settle
+from gateway.clock import SystemClock
+
+NAME: Final = "lambent-bench"  #: of the extension, as extension.c has it
+SANDBOXES: Final = 50  #: at least; a burst starts fewer than it has requests, since some wait for those that are done
+BUDGET_MS: Final = 2000
+SLOW: Final = "import time\n\ndef handler(event, context):\n    time.sleep(1)\n    return {'statusCode': 200, 'body': ''}\n"
+
+Step = Callable[[str], None]
+
+
+def compiler() -> str | None:
+    """The C compiler of this host."""
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+def measure(base: Path, count: int, step: Step) -> list[Figure]:
+    """All figures about extensions; none where nothing can compile one."""
+    program = compiler()
+    if program is None:
+        return []
+    base.mkdir()
+    executable = base / NAME
+    source = Path(__file__).with_name("extension.c")
+    command = [program, "-O2", "-D_GNU_SOURCE", "-o", str(executable), str(source)]
+    subprocess.run([*command, "-static"], check=False, capture_output=True)
+    if not executable.exists():  # no static C library
+        subprocess.run(command, check=True)
+    return _cost(base / "cost", executable, count, step) + _shutdown(base / "shutdown", executable, step)
+
+
+def _cost(data_dir: Path, extension: Path, count: int, step: Step) -> list[Figure]:
+    """Cold starts with and without, one after the other in turns, since a machine's mood changes from one second to the next."""
+    plain_ms: list[float] = []
+    extended_ms: list[float] = []
+    with Instance(data_dir, {"stems_min": 4}) as instance:
+        api = instance.api
+        arn = _layer(api, extension)
+        plain = {f"plain-{number}": deploy(instance, api, f"plain-{number}") for number in range(count + 1)}
+        extended = {f"extended-{number}": deploy(instance, api, f"extended-{number}") for number in range(count + 1)}
+        for name in extended:
+            _configure(api, name, Layers=[arn])
+        for number in range(count + 1):
+            step("cold starts with and without an extension")
+            plain_ms.append(cold(instance, plain[f"plain-{number}"], f"plain-{number}", 4))
+            extended_ms.append(cold(instance, extended[f"extended-{number}"], f"extended-{number}", 4))
+    del plain_ms[0], extended_ms[0]  # the first ones find no zygote
+    without, with_one = percentile(plain_ms, 0.5), percentile(extended_ms, 0.5)
+    return [
+        Figure(name="cold start without extensions, p50", value=without, unit="ms"),
+        Figure(name="cold start with one external extension in C, p50", value=with_one, unit="ms"),
+        Figure(name="one external extension adds", value=with_one - without, unit="ms", most=15),
+    ]
+
+
+def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
+    """Sandboxes, frozen by then, whose extension ignores SIGTERM and SHUTDOWN, all told to end at once on a busy machine."""
+    step(f"shutdown of {SANDBOXES} sandboxes that resist")
+    with Instance(data_dir, {}) as instance:
+        api = instance.api
+        name = "stays"
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as package:
+            package.writestr("app.py", SLOW)
+        put(api, Wish(name=name, runtime=python_runtimes(api)[0], handler="app.handler", timeout_s=30), archive.getvalue())
+        _configure(api, name, Layers=[_layer(api, extension)], Environment={"Variables": {"STAY": "1"}})
+        target = Target.of(publish_url(api, name), instance.endpoint)
+        there = 0
+        while there < SANDBOXES:
+            burst_ms([target] * (SANDBOXES * 3 // 2))
+            there = wait(instance, lambda now: at_rest(now) and set(now["functions"][name]) == {"frozen"})["functions"][name][
+                "frozen"
+            ]
+        watched = _processes()
+        if len(watched) != there:
+            raise click.ClickException(f"{len(watched)} extensions run, not {there}")
+        with _busy():
+            _configure(api, name, Description="another generation: the old one's sandboxes are stopped")
+            ended_ms = _ends(watched)
+        told_ms = _told(api, name, there)
+    after = sorted(ended_ms[who] - (told_ms[who] - BUDGET_MS) for who in ended_ms)
+    return [
+        Figure(name=f"{there} at once, the first is killed after", value=after[0], unit="ms", least=BUDGET_MS - 20),
+        Figure(name=f"{there} at once, killed after, p50", value=percentile(after, 0.5), unit="ms"),
+        Figure(name=f"{there} at once, the last is killed after", value=after[-1], unit="ms", most=BUDGET_MS + 20),
+    ]
+
+
+def _layer(api: Api, extension: Path) -> str:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        entry = zipfile.ZipInfo(f"extensions/{NAME}")
+        entry.external_attr = 0o755 << 16
+        package.writestr(entry, extension.read_bytes())
+    content = {"ZipFile": base64.b64encode(archive.getvalue()).decode()}
+    return str(api.call("POST", f"/2018-10-31/layers/{NAME}/versions", {"Content": content}).json()["LayerVersionArn"])
+
+
+def _configure(api: Api, name: str, **changes: Any) -> None:
+    api.call("PUT", f"{FUNCTIONS}/{name}/configuration", changes)
+    settle(api, name)
+
+
+def _processes() -> dict[tuple[int, int], int]:
+    """The extensions that run: by user and number inside, as they know themselves, the number outside."""
+    found: dict[tuple[int, int], int] = {}
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            command = (directory / "cmdline").read_bytes().split(b"\0")[0]
+            if command.endswith(f"/extensions/{NAME}".encode()):
+                status = (directory / "status").read_text()
+                user, inside = re.search(r"\nUid:\t(\d+)", status), re.search(r"\nNSpid:.*?(\d+)\n", status)
+                if user is not None and inside is not None:
+                    found[int(user[1]), int(inside[1])] = int(directory.name)
+    return found
+
+
+def _ends(watched: dict[tuple[int, int], int]) -> dict[tuple[int, int], float]:
+    """When each of them ended, in milliseconds since the epoch.
+
+    Whoever looks must not be late itself: with the right to it, as a real-time task.
+    """
+    clock = SystemClock()
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    ended: dict[tuple[int, int], float] = {}
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for who, pid in watched.items():
+            pidfd = os.pidfd_open(pid)
+            stack.callback(os.close, pidfd)
+            selector.register(pidfd, selectors.EVENT_READ, who)
+        while len(ended) < len(watched):
+            ready = selector.select(30)
+            now_ms = clock.wall() * 1000
+            if not ready:
+                raise click.ClickException(f"{len(watched) - len(ended)} extensions still run")
+            for key, _ in ready:
+                ended[key.data] = now_ms
+                selector.unregister(key.fileobj)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return ended
+
+
+def _told(api: Api, name: str, count: int) -> dict[tuple[int, int], float]:
+    """Until when each was given time, as its SHUTDOWN event said."""
+    told: dict[tuple[int, int], float] = {}
+    for _ in range(200):
+        for line in api.call("GET", f"/_lambent/logs/{name}").body.splitlines():
+            found = re.fullmatch(rf"{NAME} (\d+) (\d+) (.*)", json.loads(line)["message"].rstrip("\n"))
+            if found is not None:
+                told[int(found[1]), int(found[2])] = json.loads(found[3])["deadlineMs"]
+        if len(told) == count:
+            return told
+        time.sleep(0.02)
+    raise click.ClickException(f"only {len(told)} of {count} extensions were told to end")
+
+
+@contextlib.contextmanager
+def _busy() -> Iterator[None]:
+    """As many processes that only compute as there are processors."""
+    children = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()

@@ -1,0 +1,44 @@
+"""`lambent bench lifecycle`: what extensions cost, and how exactly environments end.
+
+Each part is a function of its own module: it gets a directory, a number of cold starts and a progress bar, and gives figures.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import click
+
+from gateway.cli.bench import extensions
+from gateway.cli.bench.instance import Instance, NotReady
+from gateway.cli.bench.report import Figure, progress, show
+
+#: (name of its directory, what measures it)
+PARTS: Final = (("extensions", extensions.measure),)
+
+
+@click.command(
+    "lifecycle", epilog="\b\nExamples:\n  sudo lambent bench lifecycle\n  sudo lambent bench lifecycle --json > lifecycle.json\n"
+)
+@click.option("--count", type=click.IntRange(min=5), default=30, show_default=True, help="Cold starts of each kind, one by one.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a figure misses its bar.")
+def command(count: int, as_json: bool, check: bool) -> None:
+    """Measure the life cycle of execution environments.
+
+    What one external extension, written in C, adds to a cold start (needs a C compiler); and when 50 extensions that ignore
+    SIGTERM and their SHUTDOWN event, all at once and on a busy machine, are killed: 2,000 ms after it began.
+    """
+    figures: list[Figure] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="lambent-bench-") as directory, progress(len(PARTS) * (count + 5)) as step:
+            base = Path(directory)
+            for name, measure in PARTS:
+                figures += measure(base / name, count, step)
+            with Instance(base / "own", {}) as instance:
+                isolation = str(instance.status()["isolation"])
+    except NotReady as error:
+        raise click.ClickException(str(error)) from error
+    show("lifecycle", figures, as_json=as_json, check=check, isolation=isolation)
