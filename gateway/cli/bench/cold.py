@@ -109,7 +109,7 @@ def cold(instance: Instance, target: Target, name: str, stems: int) -> float:
 
 
 def _ready(instance: Instance, stems: int) -> Mapping[str, Any]:
-    return _wait(instance, lambda now: sum(now["stems"].values()) >= stems and _at_rest(now))
+    return wait(instance, lambda now: sum(now["stems"].values()) >= stems and at_rest(now))
 
 
 def _burst(data_dir: Path, step: Step) -> list[Figure]:
