@@ -23,6 +23,7 @@ import itertools
 import logging
 import os
 import socket
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,13 +34,14 @@ from sandbox.native.netlink import Address, End, Network, Route
 log = logging.getLogger("lambent.spawner")
 
 CANDIDATES: Final = tuple(ipaddress.IPv4Network("10.64.0.0/10").subnets(new_prefix=16))
-MTU: Final = 1500
+MTU: Final = 1500  #: where this host has no way out that could say
 EVERYWHERE: Final = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"))
 SYSCTLS: Final = Path("/proc/sys/net")  #: of the network namespace of whoever opens a file there
 _FORWARDING: Final = {4: SYSCTLS / "ipv4/ip_forward", 6: SYSCTLS / "ipv6/conf/all/forwarding"}
 _MAC: Final = bytes.fromhex("026c616d6200")  # of both ends of every cable
 _FIRST: Final = 16  #: number of the first sandbox's address; the router has the first of all
 _UPLINK_INDEX, _INSIDE_INDEX, _CABLE_INDEX = 2, 2, 1000
+_SIOCGIFMTU: Final = 0x8921
 _HOST_LOCK: Final = "/run"
 
 
@@ -64,8 +66,9 @@ def link_of(owner: str) -> str:
 class Nat:
     """Made by `open`, ended by `close`; all of it in a thread that has nothing else to do, since its namespace changes."""
 
-    def __init__(self, router: int, ranges: Sequence[Network]) -> None:
+    def __init__(self, router: int, ranges: Sequence[Network], mtu: int) -> None:
         self.ranges = ranges
+        self._mtu = mtu
         self._router = router
         with namespaces.inside(router):
             self._route = Route()
@@ -81,9 +84,10 @@ class Nat:
             router = _make_router()
             try:
                 with Route() as host:
-                    ranges = _connect(host, router, wish)
+                    mtu = _mtu(host)
+                    ranges = _connect(host, router, wish, mtu)
                 _guard(wish, ranges, upstream.servers)
-                return cls(router, ranges)
+                return cls(router, ranges, mtu)
             except BaseException:
                 os.close(router)
                 with contextlib.suppress(OSError):
@@ -97,7 +101,7 @@ class Nat:
         for number in itertools.islice(self._numbers, self._how_many):
             index = _CABLE_INDEX + number
             with contextlib.suppress(FileExistsError):  # of a sandbox that is there since the numbers were used up the last time
-                self._route.add_cable(End(f"s{number}", index), End("eth0", _INSIDE_INDEX, sandbox), _MAC, MTU)
+                self._route.add_cable(End(f"s{number}", index), End("eth0", _INSIDE_INDEX, sandbox), _MAC, self._mtu)
                 break
         else:
             raise OSError(f"all {self._how_many} addresses of {self} are in use; give more with --network-range")
@@ -134,10 +138,23 @@ def _make_router() -> int:
     return router
 
 
-def _connect(host: Route, router: int, wish: Wish) -> list[Network]:
+def _mtu(host: Route) -> int:
+    """The largest packet that the way out takes. A sandbox that believed in a larger one would be sent what never arrives:
+    clouds and tunnels have less than 1,500, and often drop the ICMP errors that would tell.
+    """
+    ways = {link for network, link in host.destinations(socket.AF_INET) if not network.prefixlen and link}
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for link in ways:
+            request = struct.pack("16si12x", socket.if_indextoname(link).encode(), 0)
+            found.append(struct.unpack("16si12x", fcntl.ioctl(asking, _SIOCGIFMTU, request))[1])
+    return min(found, default=MTU)
+
+
+def _connect(host: Route, router: int, wish: Wish, mtu: int) -> list[Network]:
     """Lay the uplink between router and host; the sandboxes' ranges. Raises OSError."""
     link = link_of(wish.owner)
-    host.add_cable(End(link), End(ruleset.UPLINK, _UPLINK_INDEX, router), _MAC, MTU)
+    host.add_cable(End(link), End(ruleset.UPLINK, _UPLINK_INDEX, router), _MAC, mtu)
     index = socket.if_nametoindex(link)
     host.link_up(index)
     ranges: list[Network] = [_claim_range(host, index, wish)]

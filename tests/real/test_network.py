@@ -9,16 +9,19 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.cli.bench.instance import Instance
 from sandbox.native import nat, ruleset
 from sandbox.native.surroundings import nft
 from sandbox.sandbox import Sandbox
 from tests import leftovers
+from tests.conftest import client_for
+from tests.real.product import Product
 from tests.real.spawned import SPARE_VOLUMES, Spawned, call, spawned
 from tests.real.world import HERE, HERE6, METADATA, THERE, THERE6, World, networks, world
 
@@ -250,3 +253,34 @@ async def test_no_address_is_used_by_two(host: Spawned) -> None:
         functions = await asyncio.gather(*(opened.enter_async_context(function(host)) for _ in range(2 * SPARE_VOLUMES)))
         answers = [(await ask(sandbox, ("listen",)))[0] for sandbox in functions]
     assert len({tuple(each) for each in answers}) == len(functions)
+
+
+NAMES = "import socket\ndef handler(name, context):\n return socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)[0][4][0]\n"
+RESOLV_CONF = 'printf "%b" "$1" >"$2"; mount --bind "$2" /etc/resolv.conf; shift 2; exec "$@"'
+
+
+def with_name_servers(directory: Path, text: str) -> tuple[str, ...]:
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", RESOLV_CONF, "sh", text, str(directory / "resolv.conf"))
+
+
+def test_names_are_resolved_by_this_hosts_name_server_also_at_an_address_that_is_closed(
+    up: Callable[..., Instance], tmp_path: Path
+) -> None:
+    """As on Google's cloud, whose metadata service is the name server."""
+    with up(*with_name_servers(tmp_path, f"nameserver {METADATA}\\n"), network="nat") as instance:
+        client = client_for(instance.endpoint)
+        product = Product(instance, client)
+        assert product.invoke(product.deploy(NAMES), "anything.example").value == THERE
+        client.close()
+
+
+def test_without_a_name_server_functions_run_and_it_is_said(up: Callable[..., Instance], tmp_path: Path) -> None:
+    with up(*with_name_servers(tmp_path, "nameserver 127.0.0.53\\n"), network="nat") as instance:
+        assert "no name server" in instance.status()["isolation"]
+        assert "functions cannot resolve names" in instance.log.read_text()
+        client = client_for(instance.endpoint)
+        product = Product(instance, client)
+        answer = product.invoke(product.deploy(NAMES), "anything.example")
+        assert answer.value["errorType"] == "gaierror"
+        assert answer.took_s < 3
+        client.close()

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import selectors
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ _MAC = bytes.fromhex("026c616d6299")
 
 
 class World:
-    """Its servers answer every connection and datagram with the address that it came from."""
+    """Its servers answer every connection and datagram with the address that it came from; for every name it has one address."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "world")
@@ -64,14 +65,16 @@ class World:
             udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
             udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             udp.bind(("::", port))
-        self._sockets = [tcp, udp]
-        for sock in (tcp, udp, self._woken):
+            names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            names.bind((METADATA, 53))
+        self._sockets = [tcp, udp, names]
+        for sock in (*self._sockets, self._woken):
             sock.setblocking(False)
             self._selector.register(sock, selectors.EVENT_READ)
         return port
 
     def _serve(self) -> None:
-        tcp, udp = self._sockets
+        tcp, udp, names = self._sockets
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._woken:
@@ -80,6 +83,9 @@ class World:
                     client, peer = tcp.accept()
                     with client:
                         client.sendall(_plain(peer[0]).encode())
+                elif key.fileobj is names:
+                    query, peer = names.recvfrom(1000)
+                    names.sendto(_named(query), peer)
                 else:
                     data, peer = udp.recvfrom(1000)
                     self.heard.append((_plain(peer[0]), data))
@@ -110,6 +116,15 @@ class World:
     def _unmake(self) -> None:
         with Route() as host:
             host.remove_link(LINK)
+
+
+def _named(query: bytes) -> bytes:
+    """RFC 1035: to the question for an IPv4 address that of the servers, to any other that there is none."""
+    end = query.index(b"\0", 12) + 5
+    answers = query[end - 4 : end] == b"\0\1\0\1"
+    head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, answers, 0, 0)
+    record = struct.pack("!HHHIH4s", 0xC00C, 1, 1, 60, 4, socket.inet_aton(THERE))
+    return head + query[12:end] + (record if answers else b"")
 
 
 def _plain(address: str) -> str:

@@ -39,16 +39,18 @@ class Host:
 
         return self._thread.submit(there).result()
 
-    def link(self, name: str, *addresses: str) -> None:
-        """One that leads nowhere, with these addresses."""
+    def link(self, name: str, *addresses: str, mtu: int = 1500, default: bool = False) -> None:
+        """One that leads nowhere, with these addresses; `default`: as the way out."""
 
         def make() -> None:
             with Route() as route:
-                route.add_cable(End(name), End(f"{name}-end"), MAC, 1500)
+                route.add_cable(End(name), End(f"{name}-end"), MAC, mtu)
                 index = socket.if_nametoindex(name)
                 route.link_up(index)
                 for address in addresses:
                     route.add_address(index, ipaddress.ip_address(address))
+                if default:
+                    route.add_route(ipaddress.ip_network("0.0.0.0/0"), index)
 
         self.run(make)
 
@@ -200,3 +202,19 @@ def test_more_sandboxes_than_addresses_one_after_the_other(host: Host) -> None:
         os.close(another)
 
     host.run(use)
+
+
+def test_packets_are_as_large_as_the_way_out_takes(host: Host) -> None:
+    host.link("lan", mtu=9000)
+    host.link("wan", mtu=1380, default=True)
+    found = host.open("one")
+
+    def size() -> int:
+        sandbox = namespaces.make()
+        found.connect(sandbox)
+        with namespaces.inside(sandbox), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.connect(("192.0.2.1", 9))
+            os.close(sandbox)
+            return asking.getsockopt(socket.IPPROTO_IP, 14)  # IP_MTU
+
+    assert host.run(size) == 1380
