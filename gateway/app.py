@@ -113,6 +113,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             clock=clock,
             url_for=urls.url,
             concurrency_limit=settings.concurrency_limit,
+            find_image=driver.image,
         )
         opened.push_async_callback(control.close)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from sandbox.spec import Architecture
+from sandbox.spec import Architecture, Image, Program, StemKey
 
 LATEST = "$LATEST"
 
@@ -42,6 +42,27 @@ class UsedLayer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCode:
+    """What an image function runs: the image as it was found, and what the function's ImageConfig says instead of it."""
+
+    uri: str  #: as the caller wrote it
+    image: Image
+    entry_point: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    directory: str | None = None
+
+    @property
+    def program(self) -> Program:
+        """As for Docker, an entry point that is said anew does without the image's command."""
+        command = self.command
+        if command is None:
+            command = () if self.entry_point is not None else self.image.command
+        entry_point = self.image.entry_point if self.entry_point is None else self.entry_point
+        directory = self.directory or self.image.directory
+        return Program(self.image.id, (*entry_point, *command), directory, self.image.environment)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionVersion:
     """One version of one function; `version` is ``$LATEST`` or a number. What an invocation runs.
 
@@ -53,13 +74,14 @@ class FunctionVersion:
     name: str
     version: str
     generation: int
-    runtime: str
-    handler: str
+    runtime: str  #: empty where there is an image
+    handler: str  #: empty where there is an image
     role: str
     architecture: Architecture
     code_sha256: str  #: base64, as AWS shows it
     code_size_bytes: int
     code_key: str  #: name of the unpacked code in the code store (hex digest of the archive)
+    image: ImageCode | None = None  #: with package type Image, and then no code_key, no layers
     memory_mb: int = 128
     timeout_s: int = 3
     tmp_mb: int = 512
@@ -85,6 +107,11 @@ class FunctionVersion:
     @property
     def unqualified_arn(self) -> str:
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.name}"
+
+    @property
+    def stem(self) -> StemKey:
+        """Which stems can become it."""
+        return StemKey(self.runtime, self.architecture, self.image.image.id if self.image else "")
 
     @property
     def arn(self) -> str:

@@ -39,7 +39,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from sandbox.spec import FunctionSpec, StemKey
+from sandbox.spec import Architecture, FunctionSpec, Image, StemKey
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,5 +100,6 @@ class Driver(Protocol):
 
     async def start(self) -> None: ...
     def support(self, key: StemKey) -> Support: ...
+    async def image(self, uri: str, architecture: Architecture) -> Image: ...  # raises ImageError, DriverUnavailable
     async def create(self, key: StemKey) -> Handle: ...
     async def close(self) -> None: ...

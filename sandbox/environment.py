@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
-from sandbox.spec import FunctionSpec
+from sandbox.spec import FunctionSpec, Program
 
 _XRAY_HOST = "169.254.79.129"
 _XRAY_PORT = "2000"
@@ -45,6 +45,18 @@ def ambient(runtime: str) -> dict[str, str]:
     return variables
 
 
+def _of_image(program: Program) -> dict[str, str]:
+    """An image says itself where its libraries and programs are; without a word of its own it has Docker's PATH."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PWD": program.directory,
+        "TZ": ":UTC",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": f"{_XRAY_HOST}:{_XRAY_PORT}",
+        **program.environment,
+    }
+
+
 def compose(
     spec: FunctionSpec, runtime_api: str, credentials: Credentials | None = None, lambda_endpoint: str = ""
 ) -> dict[str, str]:
@@ -68,10 +80,10 @@ def compose(
         "_AWS_XRAY_DAEMON_PORT": _XRAY_PORT,
         "_HANDLER": spec.handler,
     }
-    unreserved = ambient(spec.runtime)
+    unreserved = ambient(spec.runtime) if spec.program is None else _of_image(spec.program)
     if lambda_endpoint:
         unreserved["AWS_ENDPOINT_URL_LAMBDA"] = lambda_endpoint
-    if not spec.runtime.startswith("provided"):
+    if spec.program is None and not spec.runtime.startswith("provided"):
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{spec.runtime}"
     if spec.log_format != "Text":
         reserved["AWS_LAMBDA_LOG_FORMAT"] = spec.log_format

@@ -23,3 +23,11 @@ class RuntimeUnavailable(SandboxError):
 
 class DriverUnavailable(SandboxError):
     """The driver cannot make sandboxes at the moment, for instance while its spawner restarts. Ours; worth a retry."""
+
+
+class ImageError(SandboxError):
+    """The image cannot be used. The caller's fault; the message is for him."""
+
+    def __init__(self, message: str | None = None, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing  #: there is none; else it is no good

@@ -70,6 +70,8 @@ def timed_out_line(request_id: str, timeout_s: float, wall_s: float) -> str:
 
 def exited(status: ExitStatus) -> Failure:
     """The runtime process ended before it answered."""
+    if status.launch_error is not None and status.launch_error.startswith("workdir "):
+        return Failure(Status.FAILURE, "Runtime.InvalidWorkingDir", status.launch_error.removeprefix("workdir "))
     if status.launch_error is not None:
         return Failure(Status.FAILURE, "Runtime.InvalidEntrypoint", status.launch_error)
     how = _how(status)

@@ -21,8 +21,8 @@ from typing import Any
 
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
-from sandbox.errors import SandboxGone
-from sandbox.spec import FunctionSpec, StemKey
+from sandbox.errors import ImageError, SandboxGone
+from sandbox.spec import Architecture, FunctionSpec, Image, StemKey
 from sandbox.tasks import Tasks
 
 MIB = 1 << 20
@@ -449,6 +449,10 @@ class FakeDriver:
 
     def support(self, key: StemKey) -> Support:
         return Support(True, "scripted")
+
+    async def image(self, uri: str, architecture: Architecture) -> Image:
+        """Raises ImageError."""
+        raise ImageError(f"Source image {uri}: container images need sandboxes; start Lambent as root.")
 
     async def create(self, key: StemKey) -> FakeHandle:
         await asyncio.sleep(self.create_s)

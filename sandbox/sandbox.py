@@ -203,7 +203,8 @@ class Sandbox:
         self.state = lifecycle.following(self.state, Event.SPECIALISED)
         self.spec = self._api.function = spec
         self._log = self._log_pipe.sink = log
-        log(platform_lines.init_start(spec, self._clock.wall()))
+        if spec.program is None:  # an image has no version of a runtime that could be told
+            log(platform_lines.init_start(spec, self._clock.wall()))
         self._init_ended = asyncio.get_running_loop().create_future()
         self._began_s = now_s = self._clock.monotonic()
         limit_s = INIT_LIMIT_S

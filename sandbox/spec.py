@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 
 class Architecture(enum.StrEnum):
@@ -25,6 +26,42 @@ class StemKey:
 
     runtime: str  #: AWS's identifier, for instance ``python3.11`` or ``provided.al2023``
     architecture: Architecture
+    image: str = ""  #: id of the image of an image function; its stems are nobody else's
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image as it was when somebody asked: by its id it stays the same whatever becomes of its name."""
+
+    id: str  #: digest of its configuration, ``sha256:`` and 64 digits
+    resolved_uri: str
+    size_bytes: int
+    architecture: str  #: Go's name: amd64, arm64
+    entry_point: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    directory: str = "/"  #: where its program starts
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extensions: tuple[str, ...] = ()  #: names of the files in its /opt/extensions
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Image:
+        """The opposite of `plain`."""
+        lists = {name: tuple(plain[name]) for name in ("entry_point", "command", "extensions")}
+        return cls(**{**plain, **lists})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """What an image function runs: the image's own words, or those of the function's ImageConfig in their place."""
+
+    image: str  #: id
+    command: tuple[str, ...]  #: entry point and arguments; empty where neither has any
+    directory: str
+    environment: Mapping[str, str]  #: the image's own
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +90,9 @@ class FunctionSpec:
     log_group: str
     log_stream: str
     log_format: str = "Text"
+    program: Program | None = None  #: of an image function, which has no runtime, no handler and no code of its own
     log_level: str | None = None  #: least level of the function's own entries, with the JSON format only
 
     @property
     def stem(self) -> StemKey:
-        return StemKey(self.runtime, self.architecture)
+        return StemKey(self.runtime, self.architecture, self.program.image if self.program else "")

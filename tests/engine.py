@@ -44,11 +44,11 @@ class DockerEngine:
         self.directory = Path(tempfile.mkdtemp(prefix="lambent-engine-"))  # short: a socket's path has 108 bytes
         self.socket = self.directory / "docker.sock"
         self.log = self.directory / "log"
-        self._lock, self.data = self._take_data()
+        self.data = self.directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _take_data(self) -> tuple[int, Path]:
-        """Images that were made once stay; a second engine at the same time has a data root of its own."""
+    def _take_cache(self) -> list[int]:
+        """Images that were made once stay. The engine's process holds the lock; one beside it has a data root of its own."""
         kept = Path(os.environ.get("LAMBENT_CACHE", "/var/cache/lambent")) / "engine"
         kept.mkdir(parents=True, exist_ok=True)
         lock = os.open(kept, os.O_RDONLY | os.O_DIRECTORY)
@@ -56,8 +56,9 @@ class DockerEngine:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            return -1, self.directory / "data"
-        return lock, kept / "data"
+            return []
+        self.data = kept / "data"
+        return [lock]
 
     @property
     def url(self) -> str:
@@ -70,6 +71,7 @@ class DockerEngine:
 
     def start(self) -> None:
         """Returns when it answers. Raises TimeoutError, with the end of its log, when it does not."""
+        locks = self._take_cache()
         arguments = {
             "host": self.url,
             "data-root": self.data,
@@ -81,7 +83,11 @@ class DockerEngine:
         command = ["dockerd", *(f"--{key}={value}" for key, value in arguments.items())]
         command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=locks
+            )
+        for lock in locks:
+            os.close(lock)
         give_up = time.monotonic() + START_S
         while not self.answers():
             if time.monotonic() > give_up or self._process.poll() is not None:
@@ -165,6 +171,3 @@ class DockerEngine:
         for mount in sorted((one for one in mounts if one.startswith(ours)), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1

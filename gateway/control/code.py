@@ -258,7 +258,7 @@ def _no_space(error: OSError) -> CodeStorageExceededException | None:
 
 def _keys(version: FunctionVersion) -> tuple[str, ...]:
     """What of the store a function version needs. Layers that were merged it needs no longer."""
-    return (version.code_key, version.opt_key) if version.opt_key else (version.code_key,)
+    return tuple(key for key in (version.code_key, version.opt_key) if key)
 
 
 class CodeLinks:

@@ -14,6 +14,7 @@ from gateway.control.catalog import Catalog
 from gateway.control.changes import Changes, ChangesOf
 from gateway.control.code import CodeLinks, CodeStore
 from gateway.control.functions import Functions
+from gateway.control.images import FindImage, Images
 from gateway.control.layer_names import LayerCatalog, LayerNames
 from gateway.control.layer_policies import LayerPolicies
 from gateway.control.layer_use import LayerUse
@@ -64,11 +65,13 @@ class Control:
         url_for: Callable[[str], str],
         concurrency_limit: int = 1000,
         prepare: Prepare | None = None,
+        find_image: FindImage | None = None,
     ) -> Self:
         """Open or make what is in `data_dir`, which must exist, and take up what a former process left in progress.
 
         `url_for` gives the address of a function URL's id. `prepare` is awaited for each new or changed ``$LATEST`` before it is
         called Active, for ten seconds at most; it may have a sandbox made. Raises StoreError, StoreTooNew for one.
+        `find_image` says what an ImageUri means.
         """
         store = await SqliteStore.open(data_dir / "lambent.db")
         functions = await store.load()
@@ -97,6 +100,7 @@ class Control:
         )
         layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
         layer_use = LayerUse(names=layer_names, code=code)
+        found_images = Images(find_image)
         use_cases = (
             Functions(
                 names=names,
@@ -104,6 +108,7 @@ class Control:
                 code=code,
                 links=control.links,
                 layers=layer_use,
+                found_images=found_images,
                 settling=settling,
                 usage=usage,
                 clock=clock,
@@ -114,6 +119,7 @@ class Control:
                 changes=changes,
                 code=code,
                 layers=layer_use,
+                found_images=found_images,
                 settling=settling,
                 usage=usage,
                 clock=clock,

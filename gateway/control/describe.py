@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.control import images
 from gateway.records import Alias, Cors, FunctionVersion, LayerVersion, LoggingConfig, Policy, Statement, UrlConfig
 
 
@@ -24,7 +25,9 @@ def configuration(version: FunctionVersion, qualifier: str | None = None) -> dic
         "LastUpdateStatus": None if version.state == "Pending" else version.last_update_status,
         "LastUpdateStatusReason": version.last_update_reason,
         "LastUpdateStatusReasonCode": version.last_update_reason_code,
-        "RuntimeVersionConfig": {"RuntimeVersionArn": runtime_version_arn(version.region, version.runtime)},
+        "RuntimeVersionConfig": None
+        if version.image is not None
+        else {"RuntimeVersionArn": runtime_version_arn(version.region, version.runtime)},
     }
 
 
@@ -33,9 +36,9 @@ def listed(version: FunctionVersion, qualifier: str | None = None) -> dict[str, 
     return {
         "FunctionName": version.name,
         "FunctionArn": version.unqualified_arn if qualifier is None else f"{version.unqualified_arn}:{qualifier}",
-        "Runtime": version.runtime,
+        "Runtime": version.runtime or None,
         "Role": version.role,
-        "Handler": version.handler,
+        "Handler": version.handler or None,
         "CodeSize": version.code_size_bytes,
         "Description": version.description,
         "Timeout": version.timeout_s,
@@ -49,12 +52,20 @@ def listed(version: FunctionVersion, qualifier: str | None = None) -> dict[str, 
         "TracingConfig": {"Mode": version.tracing_mode},
         "RevisionId": version.revision_id,
         "Layers": [{"Arn": layer.arn, "CodeSize": layer.code_size_bytes} for layer in version.layers] or None,
-        "PackageType": "Zip",
+        "PackageType": "Zip" if version.image is None else "Image",
+        "ImageConfigResponse": images.described(version),
         "Architectures": [version.architecture.value],
         "EphemeralStorage": {"Size": version.tmp_mb},
         "SnapStart": {"ApplyOn": version.snap_start, "OptimizationStatus": "Off"},
         "LoggingConfig": logging(version.logging),
     }
+
+
+def code(version: FunctionVersion, location: str) -> dict[str, Any]:
+    """FunctionCodeLocation; `location` is where a package can be had."""
+    if version.image is None:
+        return {"RepositoryType": "S3", "Location": location}
+    return {"RepositoryType": "ECR", "ImageUri": version.image.uri, "ResolvedImageUri": version.image.image.resolved_uri}
 
 
 def layer_version(version: LayerVersion, layer_arn: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.control import describe, validate
+from gateway.control import describe, images, validate
 from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
-from gateway.control.code import CodeLinks, CodeStore, Package
-from gateway.control.layer_use import Chosen, LayerUse, check_size
+from gateway.control.code import CodeLinks, CodeStore
+from gateway.control.images import Images
+from gateway.control.layer_use import LayerUse, check_size
 from gateway.control.names import Names, is_alias
 from gateway.control.packages import archive_of
 from gateway.control.paging import page, version_key
@@ -22,7 +23,6 @@ from gateway.control.versions import publish
 from gateway.errors import (
     CodeSigningConfigNotFoundException,
     InvalidParameterValueException,
-    NotImplementedHere,
     ResourceConflictException,
 )
 from gateway.records import LATEST, Function, FunctionVersion, LoggingConfig
@@ -57,6 +57,7 @@ class Functions:
         code: CodeStore,
         links: CodeLinks,
         layers: LayerUse,
+        found_images: Images,
         settling: Settling,
         usage: Usage,
         clock: Clock,
@@ -67,6 +68,7 @@ class Functions:
         self._code = code
         self._links = links
         self._layers = layers
+        self._images = found_images
         self._settling = settling
         self._usage = usage
         self._clock = clock
@@ -87,9 +89,10 @@ class Functions:
         params = call.params
         name = self._names.name(params)
         validate.name(name)
-        if params.get("PackageType", "Zip") != "Zip":
-            raise NotImplementedHere("Container images are not implemented yet: use PackageType Zip.")
-        if not params.get("Runtime") or not params.get("Handler"):
+        if (image := params.get("PackageType", "Zip") == "Image") and not params["Code"].get("ImageUri"):
+            raise InvalidParameterValueException("Please provide a source for function code.")
+        images.check(params, image=image)
+        if not image and (not params.get("Runtime") or not params.get("Handler")):
             raise InvalidParameterValueException(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
             )
@@ -98,24 +101,44 @@ class Functions:
                 "The code signing configuration cannot be found. "
                 f"Check that the provided configuration is not deleted: {signing}."
             )
-        validate.configuration(params, runtime=params["Runtime"])
+        validate.configuration(params, runtime=params.get("Runtime"))
         validate.tags(params.get("Tags", {}))
-        archive = archive_of(params["Code"])
         self._must_be_new(self._names.catalog.get(name), name)
+        if image:
+            return await self._create_image(name, params)
+        archive = archive_of(params["Code"])
+
+        self._usage.room_for(len(archive))
+        async with self._layers.of(params.get("Layers", ())) as chosen, self._code.add(archive) as package:
+            check_size(package.unzipped_bytes, chosen.layers)
+            code = {
+                "runtime": params["Runtime"],
+                "handler": params["Handler"],
+                "code_sha256": package.sha256,
+                "code_size_bytes": package.size_bytes,
+                "code_key": package.key,
+                "layers": chosen.layers,
+                "opt_key": chosen.opt_key,
+            }
+            return await self._add(name, params, code)
+
+    async def _create_image(self, name: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        code = await self._images.of(params["Code"]["ImageUri"], _architecture(params), params.get("ImageConfig", {}))
+        return await self._add(name, params, {"runtime": "", "handler": "", "code_key": "", **images.fields(code)})
+
+    async def _add(self, name: str, params: Mapping[str, Any], code: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make a function of these fields of its record, settle that, and describe it."""
 
         def edit(function: Function | None) -> tuple[Function, tuple[FunctionVersion, FunctionVersion]]:
             self._must_be_new(function, name)
-            latest = pending(self._new(name, params, package, chosen))
+            latest = pending(self._new(name, params, code))
             made = Function(name=name, versions={LATEST: latest}, tags=params.get("Tags", {}))
             if not params.get("Publish"):
                 return self._settling.committed(made), (latest, latest)
             made, version = publish(made)
             return self._settling.committed(made), (made.latest, version)
 
-        self._usage.room_for(len(archive))
-        async with self._layers.of(params.get("Layers", ())) as chosen, self._code.add(archive) as package:
-            check_size(package.unzipped_bytes, chosen.layers)
-            latest, shown = await self._changes.change(name, edit)
+        latest, shown = await self._changes.change(name, edit)
         self._settling.begin(latest)
         return describe.configuration(shown)
 
@@ -127,7 +150,7 @@ class Functions:
         reserved = function.reserved_concurrency
         return {
             "Configuration": describe.configuration(version, ref.qualifier),
-            "Code": {"RepositoryType": "S3", "Location": call.endpoint + self._links.make(version.code_key)},
+            "Code": describe.code(version, call.endpoint + self._links.make(version.code_key)),
             "Tags": function.tags or None,
             "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
         }
@@ -183,7 +206,7 @@ class Functions:
         if function is not None:
             raise ResourceConflictException(f"Function already exist: {name}")
 
-    def _new(self, name: str, params: Mapping[str, Any], package: Package, chosen: Chosen) -> FunctionVersion:
+    def _new(self, name: str, params: Mapping[str, Any], code: Mapping[str, Any]) -> FunctionVersion:
         environment = params.get("Environment")
         return FunctionVersion(
             account_id=self._names.account_id,
@@ -191,13 +214,9 @@ class Functions:
             name=name,
             version=LATEST,
             generation=self._next_generation(),
-            runtime=params["Runtime"],
-            handler=params["Handler"],
+            **code,
             role=params["Role"],
-            architecture=Architecture(params.get("Architectures", ["x86_64"])[0]),
-            code_sha256=package.sha256,
-            code_size_bytes=package.size_bytes,
-            code_key=package.key,
+            architecture=_architecture(params),
             memory_mb=params.get("MemorySize", 128),
             timeout_s=params.get("Timeout", 3),
             tmp_mb=params.get("EphemeralStorage", {}).get("Size", 512),
@@ -208,11 +227,13 @@ class Functions:
             dead_letter_arn=params.get("DeadLetterConfig", {}).get("TargetArn") or None,
             kms_key_arn=params.get("KMSKeyArn") or None,
             snap_start=params.get("SnapStart", {}).get("ApplyOn", "None"),
-            layers=chosen.layers,
-            opt_key=chosen.opt_key,
             last_modified=describe.modified(self._clock.wall()),
             revision_id=str(uuid.uuid4()),
         )
+
+
+def _architecture(params: Mapping[str, Any]) -> Architecture:
+    return Architecture(params.get("Architectures", ["x86_64"])[0])
 
 
 def _without(function: Function, number: str) -> Function:

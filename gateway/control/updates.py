@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.control import describe, validate
+from gateway.control import describe, images, validate
 from gateway.control.call import Call, Rule
 from gateway.control.changes import Changes
 from gateway.control.code import CodeStore, Package
 from gateway.control.functions import logging
+from gateway.control.images import Images
 from gateway.control.layer_use import Chosen, LayerUse, check_size
 from gateway.control.names import Names
 from gateway.control.packages import archive_of
@@ -38,6 +39,7 @@ class Updates:
         changes: Changes,
         code: CodeStore,
         layers: LayerUse,
+        found_images: Images,
         settling: Settling,
         usage: Usage,
         clock: Clock,
@@ -47,6 +49,7 @@ class Updates:
         self._changes = changes
         self._code = code
         self._layers = layers
+        self._images = found_images
         self._settling = settling
         self._usage = usage
         self._clock = clock
@@ -58,11 +61,15 @@ class Updates:
     async def code(self, call: Call) -> Mapping[str, Any]:
         params = call.params
         name = self._names.name(params)
-        self._names.existing(self._names.catalog.get(name), name)
-        if params.get("ImageUri"):
+        current = self._names.existing(self._names.catalog.get(name), name).latest
+        if current.image is None and params.get("ImageUri"):
             raise InvalidParameterValueException("Please don't provide ImageUri when updating a function with packageType Zip.")
+        if current.image is not None and not params.get("ImageUri"):
+            raise InvalidParameterValueException(images.URI_NEEDED)
         if params.get("PublishTo"):
             raise NotImplementedHere("Publishing to $LATEST.PUBLISHED is not implemented yet: leave PublishTo out.")
+        if current.image is not None:
+            return await self._image(name, params, current)
         archive = archive_of(params)
 
         def changed(function: Function | None, package: Package) -> tuple[Function, FunctionVersion]:
@@ -76,7 +83,7 @@ class Updates:
                 code_key=package.key,
                 code_sha256=package.sha256,
                 code_size_bytes=package.size_bytes,
-                architecture=Architecture(params["Architectures"][0]) if "Architectures" in params else latest.architecture,
+                architecture=_architecture(params, latest),
             )
 
         self._usage.room_for(len(archive))
@@ -87,12 +94,33 @@ class Updates:
             publishing = bool(params.get("Publish"))
             return await self._update(name, lambda function: changed(function, package), publishing=publishing)
 
+    async def _image(self, name: str, params: Mapping[str, Any], current: FunctionVersion) -> Mapping[str, Any]:
+        found = await self._images.of(params["ImageUri"], _architecture(params, current), {})
+
+        def changed(function: Function | None) -> tuple[Function, FunctionVersion]:
+            function = self._names.existing(function, name)
+            latest = function.latest
+            not_in_progress(latest)
+            check_revision(params.get("RevisionId"), latest.revision_id)
+            if latest.image is None:
+                raise InvalidParameterValueException(
+                    "Please don't provide ImageUri when updating a function with packageType Zip."
+                )
+            code = dataclasses.replace(latest.image, uri=found.uri, image=found.image)
+            return function, dataclasses.replace(latest, architecture=_architecture(params, latest), **images.fields(code))
+
+        if params.get("DryRun"):
+            return describe.configuration(changed(self._names.catalog.get(name))[1])
+        return await self._update(name, changed, publishing=bool(params.get("Publish")))
+
     async def configuration(self, call: Call) -> Mapping[str, Any]:
         params = call.params
         name = self._names.name(params)
         if "Layers" not in params:
             return await self._configure(name, params, None)
-        code_key = self._names.existing(self._names.catalog.get(name), name).latest.code_key
+        latest = self._names.existing(self._names.catalog.get(name), name).latest
+        images.check(params, image=latest.image is not None)
+        code_key = latest.code_key
         async with self._layers.of(params["Layers"]) as chosen:
             await self._code.unzipped_bytes(code_key)  # so that it is known below, as that of code added meanwhile is
             return await self._configure(name, params, chosen)
@@ -101,6 +129,7 @@ class Updates:
         def changed(function: Function | None) -> tuple[Function, FunctionVersion]:
             function = self._names.existing(function, name)
             latest = function.latest
+            images.check(params, image=latest.image is not None)
             validate.configuration(params, runtime=params.get("Runtime", latest.runtime), snap_start=latest.snap_start)
             not_in_progress(latest)
             check_revision(params.get("RevisionId"), latest.revision_id)
@@ -139,6 +168,10 @@ class Updates:
         return describe.configuration(shown, shown.version if publishing else None)
 
 
+def _architecture(params: Mapping[str, Any], latest: FunctionVersion) -> Architecture:
+    return Architecture(params["Architectures"][0]) if "Architectures" in params else latest.architecture
+
+
 def _fields(params: Mapping[str, Any], latest: FunctionVersion) -> dict[str, Any]:
     """The record's fields that a call of UpdateFunctionConfiguration sets. What is not given stays."""
     found: dict[str, Any] = {
@@ -149,6 +182,8 @@ def _fields(params: Mapping[str, Any], latest: FunctionVersion) -> dict[str, Any
         )
         if member in params
     }  # fmt: skip
+    if "ImageConfig" in params and latest.image is not None:
+        found["image"] = images.configured(latest.image, params["ImageConfig"])
     if "Environment" in params:
         found["environment"] = params["Environment"].get("Variables", {})
     if "DeadLetterConfig" in params:

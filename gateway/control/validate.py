@@ -59,7 +59,6 @@ _UNABLE: Final = "Lambda was unable to configure your environment variables beca
 #: Members of CreateFunction and UpdateFunctionConfiguration that ask for what is not built yet, and what it is called.
 _NOT_YET: Final = {
     "FileSystemConfigs": "File systems",
-    "ImageConfig": "Container images",
     "TenancyConfig": "Tenant isolation",
     "CapacityProviderConfig": "Managed instances",
     "DurableConfig": "Durable functions",

@@ -120,11 +120,11 @@ class Pool:
                 self._perform(core.retired((version.name, version.version, version.generation), now), now)
         # New ones first, so that stems of a runtime that stays in use are not let go in between.
         for number, version in after.items():
-            if number not in before or _stem(before[number]) != _stem(version):
-                self._perform(core.used(_stem(version), 1, now), now)
+            if number not in before or before[number].stem != version.stem:
+                self._perform(core.used(version.stem, 1, now), now)
         for number, version in before.items():
-            if number not in after or _stem(after[number]) != _stem(version):
-                self._perform(core.used(_stem(version), -1, now), now)
+            if number not in after or after[number].stem != version.stem:
+                self._perform(core.used(version.stem, -1, now), now)
         had, wanted = targets(old), targets(new)
         for number, count in wanted.items():  # raised before others are lowered: what both can use changes hands
             if count != had.get(number, 0):
@@ -338,10 +338,6 @@ class Pool:
         self._armed_s = math.inf
         now = self._now()
         self._perform(self._core.tick(now), now)
-
-
-def _stem(version: FunctionVersion) -> StemKey:
-    return StemKey(version.runtime, version.architecture)
 
 
 def _keep(function: Function | None) -> Keep | None:

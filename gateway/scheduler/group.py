@@ -11,7 +11,6 @@ from gateway.scheduler.scaling import Mean, Patience
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Line
 from gateway.tally import Tally
-from sandbox.spec import StemKey
 
 MIB = 1 << 20
 
@@ -52,7 +51,7 @@ class Group:
         self.key = key
         self.version = version
         self.memory_bytes = version.memory_mb * MIB
-        self.stem = StemKey(version.runtime, version.architecture)
+        self.stem = version.stem
         self.share = share
         self.tally = tally
         self.warm: dict[Instance, None] = {}  #: newest last

@@ -95,7 +95,8 @@ class Ledger:
     def supply(self, stem: StemKey, now: float) -> Supply:
         supply = self.supplies.get(stem)
         if supply is None:
-            supply = self.supplies[stem] = Supply(stem, self.policy.stems_min, self.policy.stems_max, now)
+            least = 0 if stem.image else self.policy.stems_min  # one for each image would be one for each function
+            supply = self.supplies[stem] = Supply(stem, least, self.policy.stems_max, now)
         return supply
 
     # --- tickets

@@ -14,6 +14,7 @@ from gateway.records import (
     Alias,
     Cors,
     FunctionVersion,
+    ImageCode,
     LayerVersion,
     LoggingConfig,
     Policy,
@@ -22,7 +23,7 @@ from gateway.records import (
     UrlConfig,
     UsedLayer,
 )
-from sandbox.spec import Architecture
+from sandbox.spec import Architecture, Image
 
 
 def to_body(record: FunctionVersion | Alias | UrlConfig | Policy | LayerVersion) -> str:
@@ -35,6 +36,9 @@ def to_version(body: str) -> FunctionVersion:
     found["logging"] = LoggingConfig(**found["logging"])
     found["provisioned"] = _provisioned(found)
     found["layers"] = tuple(UsedLayer(**one) for one in found.get("layers", ()))
+    if (image := found.get("image")) is not None:
+        lists = {key: tuple(image[key]) if image[key] is not None else None for key in ("entry_point", "command")}
+        found["image"] = ImageCode(**{**image, **lists, "image": Image.of(image["image"])})
     return FunctionVersion(**found)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sandbox.native.cgroups import Group
+from sandbox.native import cpu
+from sandbox.native.cgroups import Group, write
 
 #: What limits a container or tells what it uses; its processes belong into all of these.
 _JOINED = frozenset({"memory", "pids", "cpu", "devices", "freezer"})
@@ -24,7 +25,7 @@ class ContainerGroup(Group):
 NONE = ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=Path("/nonexistent"))  #: before there is a container
 
 
-def find(pid: int, membership: str | None = None, mountinfo: str | None = None) -> ContainerGroup:
+def find(pid: int, mode: cpu.Mode = "none", membership: str | None = None, mountinfo: str | None = None) -> ContainerGroup:
     """The groups of a container's first process. Raises OSError when it is gone, or in no group of its own that can freeze."""
     membership = Path(f"/proc/{pid}/cgroup").read_text() if membership is None else membership
     mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
@@ -51,8 +52,16 @@ def find(pid: int, membership: str | None = None, mountinfo: str | None = None) 
     if freezer is None:
         raise OSError(f"process {pid} is in no cgroup of its own that can freeze")
     memory = by_controller.get("memory") or unified
+    shares = by_controller.get("cpu") or unified
+    name = cpu.FILES.get((mode, shares == unified), "") if shares is not None else ""
+    if shares is not None and name == "cpu.cfs_quota_us":
+        write(shares / "cpu.cfs_period_us", str(cpu.PERIOD_US))
     return ContainerGroup(
-        directories=directories, memory=memory, memory_v2=memory is not None and memory == unified, freezer=freezer
+        directories=directories,
+        memory=memory,
+        memory_v2=memory is not None and memory == unified,
+        freezer=freezer,
+        cpu=shares / name if shares is not None and name else None,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sandbox.docker import cgroups
 from sandbox.errors import SandboxError
 from sandbox.images.engine import Engine, EngineRefused, EngineUnavailable
+from sandbox.native.cpu import Mode
 from sandbox.spec import Architecture
 from sandbox.tasks import Tasks
 
@@ -93,7 +94,7 @@ class Container:
         self._asked = False
         self._uncertain = False  # whether the engine has it, or will have it
 
-    async def start(self, config: Mapping[str, Any], architecture: Architecture) -> cgroups.ContainerGroup:
+    async def start(self, config: Mapping[str, Any], architecture: Architecture, mode: Mode) -> cgroups.ContainerGroup:
         """Have the engine make and start it. Raises SandboxError, OSError; `remove` is due whatever it raises."""
         self._asked = True
         self._graveyard.living.add(self.name)
@@ -108,7 +109,7 @@ class Container:
             raise
         pidfd = os.pidfd_open(pid)
         try:
-            group = cgroups.find(pid)
+            group = cgroups.find(pid, mode)
             # The pid may be another's by now: one that is in the groups of this container is in them for being its own.
             if not any(one in str(path) for path in group.directories.values()):
                 raise EngineUnavailable(f"the container {self.name} ended at once")

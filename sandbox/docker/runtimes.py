@@ -11,10 +11,10 @@ import platform
 from pathlib import Path
 from typing import Final
 
+from sandbox.errors import RuntimeUnavailable
 from sandbox.guest import syscalls
 from sandbox.images.engine import PLATFORMS, Engine, EngineImage
 from sandbox.native.interpreters import PROVIDED_RUNTIMES, PYTHON_RUNTIMES
-from sandbox.native.spawner import Unavailable
 from sandbox.spec import Architecture
 
 DEFAULT_IMAGES: Final = "lambent/{runtime}:{architecture}"
@@ -52,9 +52,9 @@ class Runtimes:
         self._images = images or DEFAULT_IMAGES
 
     async def image(self, runtime: str, architecture: Architecture) -> str:
-        """The id of the image of a runtime. Raises Unavailable, and what the engine raises."""
+        """The id of the image of a runtime. Raises RuntimeUnavailable, and what the engine raises."""
         if (why_not := emulation(architecture)) is not None:
-            raise Unavailable(why_not)
+            raise RuntimeUnavailable(why_not)
         name = self._name(runtime, architecture)
         return self._checked(name, architecture, await self._engine.image(name)).id
 
@@ -63,9 +63,11 @@ class Runtimes:
 
     def _checked(self, name: str, architecture: Architecture, found: EngineImage | None) -> EngineImage:
         if found is None:
-            raise Unavailable(f"the Docker Engine has no image {name}; deploy/images/build makes one from Debian's packages")
+            raise RuntimeUnavailable(
+                f"the Docker Engine has no image {name}; deploy/images/build makes one from Debian's packages"
+            )
         if found.architecture != PLATFORMS[architecture]:
-            raise Unavailable(f"image {name} is for {found.architecture}, not {PLATFORMS[architecture]}")
+            raise RuntimeUnavailable(f"image {name} is for {found.architecture}, not {PLATFORMS[architecture]}")
         return found
 
     async def support(self) -> dict[str, tuple[bool, str]]:
@@ -75,14 +77,14 @@ class Runtimes:
         for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
             try:
                 found[runtime] = True, f"image {self._name(runtime, own)}, {(await self.image(runtime, own))[:19]}"
-            except Unavailable as error:
+            except RuntimeUnavailable as error:
                 found[runtime] = False, str(error)
         return found
 
     def interpreters(self, runtime: str, container: int) -> list[str]:
         """Where the interpreter of a Python runtime is in a container (its pidfd); nothing for what brings its own program.
 
-        Raises Unavailable when there is none, OSError when the container has ended.
+        Raises RuntimeUnavailable when there is none, OSError when the container has ended.
         """
         if not runtime.startswith("python"):
             return []
@@ -94,4 +96,4 @@ class Runtimes:
                     return [path]
         finally:
             os.close(root)
-        raise Unavailable(f"the image of {runtime} has no interpreter at {_INTERPRETERS[0].format(runtime)}")
+        raise RuntimeUnavailable(f"the image of {runtime} has no interpreter at {_INTERPRETERS[0].format(runtime)}")

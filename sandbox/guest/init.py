@@ -293,9 +293,9 @@ def drop_rights(uid):
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def make_file_system(tmp_fd, uid):
-    # type: (int, int) -> None
-    """The zygote's root is this sandbox's root already, as a private copy; what is left is what differs per sandbox."""
+def mount_proc():
+    # type: () -> None
+    """As this pid namespace sees it, without what tells about the host."""
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     for path in MASKED:
         if os.path.exists(path):
@@ -307,6 +307,12 @@ def make_file_system(tmp_fd, uid):
     for path in HIDDEN:
         if os.path.exists(path):
             syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=0")
+
+
+def make_file_system(tmp_fd, uid):
+    # type: (int, int) -> None
+    """The zygote's root is this sandbox's root already, as a private copy; what is left is what differs per sandbox."""
+    mount_proc()
     syscalls.mount(f"/etc/users/{uid}", "/etc/passwd", "", syscalls.MS_BIND)
     syscalls.mount_setattr(-100, "/etc/passwd", syscalls.MOUNT_ATTR_RDONLY)
     syscalls.move_mount(tmp_fd, "/tmp")
@@ -324,7 +330,7 @@ def serve(sandbox):
 
 def main(fds, uid):
     # type: (list[int], int) -> None
-    """`fds`: control socket, log pipe, /tmp, network namespace, and the cgroups to join, in this order. Never returns."""
+    """`fds`: control socket, log pipe, network namespace, /tmp, and the cgroups to join, in this order. Never returns."""
     control = None
     try:
         # Descriptors move to the bottom so that everything above can be closed at once.
@@ -338,11 +344,11 @@ def main(fds, uid):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.fchown(LOG_FD, uid, uid)
-        syscalls.setns(kept[3], syscalls.CLONE_NEWNET)
-        os.close(kept[3])
-        socket.sethostname("169-254-100-1")
-        make_file_system(kept[2], uid)
+        syscalls.setns(kept[2], syscalls.CLONE_NEWNET)
         os.close(kept[2])
+        socket.sethostname("169-254-100-1")
+        make_file_system(kept[3], uid)
+        os.close(kept[3])
         syscalls.drop_bounding_set()
         serve(Sandbox(control, kept[4:], uid))
     except BaseException as error:

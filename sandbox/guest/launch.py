@@ -55,6 +55,9 @@ def launch(go, api_fd, message, waiting=None):
             command.insert(0, wrapper)
     else:
         os.close(api_fd)
+    if command == []:
+        _say(go, "fork/exec : the image has no entry point and no command")
+        return
     if not isinstance(command, list):
         command = [path for path in BOOTSTRAPS if os.path.exists(path)][:1]
         if not command:

@@ -1,4 +1,4 @@
-"""A warm interpreter outside of every sandbox, whose copies become inits in places that somebody else made: containers.
+"""A warm interpreter outside of every sandbox, whose copies become inits where no zygote could live: in containers and images.
 
 A container of an engine has namespaces and a root file system, and nothing in it but a process that holds it open. What a
 sandbox needs beside that (a network with its listeners, a stem, exits with their signals, resets) init does, so init is
@@ -17,14 +17,15 @@ import sys
 
 import lambent_bootstrap
 
-from . import container, messages, syscalls
+from . import container, image, messages, syscalls, zygote
 
 CONTROL_FD = 3
 
 
 def serve(control):
     # type: (socket.socket) -> None
-    """One message, one sandbox; until the spawner goes. The first descriptor of each is a pidfd of who holds the container."""
+    """One message, one sandbox; until the spawner goes. The first descriptor of each is a pidfd of who holds the container, or
+    the root of an image that has none."""
     home = os.pidfd_open(os.getpid())
     while True:
         message, fds = messages.receive(control)
@@ -32,19 +33,34 @@ def serve(control):
             return
         reply = {"id": message["id"]}  # type: dict[str, object]
         try:
-            syscalls.setns(fds[0], syscalls.CLONE_NEWPID)
-            try:
-                pid = syscalls.clone_process(syscalls.CLONE_PARENT)
-                if pid == 0:
-                    container.main(fds, message)
-            finally:
-                syscalls.setns(home, syscalls.CLONE_NEWPID)
-            reply["pid"] = pid
+            reply["pid"] = _image(fds, message) if "staging" in message else _container(fds, message, home)
         except OSError as error:
             reply["error"] = str(error)
         for fd in fds:
             os.close(fd)
         messages.send(control, reply)
+
+
+def _container(fds, message, home):
+    # type: (list[int], dict[str, object], int) -> int
+    """`home` is our own pidfd. Raises OSError."""
+    syscalls.setns(fds[0], syscalls.CLONE_NEWPID)
+    try:
+        pid = syscalls.clone_process(syscalls.CLONE_PARENT)
+        if pid == 0:
+            container.main(fds, message)
+    finally:
+        syscalls.setns(home, syscalls.CLONE_NEWPID)
+    return pid
+
+
+def _image(fds, message):
+    # type: (list[int], dict[str, object]) -> int
+    """Raises OSError."""
+    pid = syscalls.clone_process(zygote.NAMESPACES)
+    if pid == 0:
+        image.main(fds, message)
+    return pid
 
 
 def main():

@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Final
-
-import aiodocker
-import aiohttp
+from typing import TYPE_CHECKING, Any, Final
 
 from sandbox.errors import DriverUnavailable, SandboxError
 from sandbox.spec import Architecture
+
+if TYPE_CHECKING:  # they take a tenth of a second, and a machine without an engine need not have them
+    import aiodocker
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 #: The engine's names of architectures are Go's.
@@ -28,6 +29,10 @@ CONNECT_S: Final = 5.0
 
 class EngineUnavailable(DriverUnavailable):
     """The Docker Engine does not answer. Ours; worth a retry."""
+
+
+class EngineFailed(EngineUnavailable):
+    """The Docker Engine answers that it could not: its storage, its network, a registry. Worth a retry."""
 
 
 class EngineRefused(SandboxError):
@@ -69,6 +74,13 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def _asked(self, what: str, timeout_s: float | None = None) -> AsyncIterator[aiodocker.Docker]:
+        try:
+            import aiodocker
+            import aiohttp
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"for the Docker Engine the package aiodocker is needed: pip install 'lambent[docker]' ({error})"
+            ) from error
         if self._docker is None:
             self._docker = aiodocker.Docker(url=self.url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S))
         with _mapped(what, self.url):
@@ -180,6 +192,32 @@ class Engine:
             while chunk := await content.read(1 << 20):
                 await asyncio.get_running_loop().run_in_executor(None, _write, file, chunk)
 
+    async def load(self, path: str) -> None:
+        """Take images from a file that is as `docker save` writes it. Raises EngineUnavailable, EngineRefused."""
+        async with self._asked(f"load {path}", 3600.0) as docker:
+            with open(path, "rb") as file:  # noqa: ASYNC230  aiohttp reads it in a thread
+                async for _ in docker.images.import_image(file, stream=True):
+                    pass
+
+    async def extensions(self, image: str, architecture: Architecture) -> list[str]:
+        """Names of the files in /opt/extensions of an image: a container that is never started tells them.
+
+        Raises EngineUnavailable, EngineRefused.
+        """
+        config = {"Image": image, "Entrypoint": ["/-"], "NetworkDisabled": True, "Labels": {"lambent.look": "1"}}
+        one = await self.create(f"lambent-look-{secrets.token_hex(8)}", config, architecture)
+        try:
+            async with self._asked(f"look into {image}") as docker:
+                with await docker.containers.container(one).get_archive("/opt/extensions") as tar:
+                    names = [member.name for member in tar if member.isfile()]
+        except EngineRefused as error:
+            if error.status != 404:
+                raise
+            return []
+        finally:
+            await self.remove(one)
+        return sorted(name.partition("/")[2] for name in names if name.count("/") == 1)
+
 
 def _write(file: int, data: bytes) -> None:
     while data:
@@ -188,6 +226,9 @@ def _write(file: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _mapped(what: str, url: str) -> Iterator[None]:
+    import aiodocker
+    import aiohttp
+
     try:
         yield
     except TimeoutError as error:
@@ -200,5 +241,5 @@ def _mapped(what: str, url: str) -> Iterator[None]:
             # What the image is at fault for is a 500 too: nothing there to be executed, another architecture.
             if "exec" in error.message or "no such file" in error.message:
                 raise EngineRefused(message, error.status) from error
-            raise EngineUnavailable(message) from error
+            raise EngineFailed(message) from error
         raise EngineRefused(f"the Docker Engine refused to {what}: {error.message}", error.status) from error

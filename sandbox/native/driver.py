@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping
 
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
-from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxError, SandboxGone
+from sandbox.errors import DriverUnavailable, ImageError, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.native import cpu, plan
 from sandbox.native.channel import Channel, Message
 from sandbox.native.places import LAMBDA_API, RUNTIME_API
-from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.spec import Architecture, FunctionSpec, Image, StemKey
 from sandbox.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -90,17 +90,12 @@ class NativeHandle:
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None:
         self._check()
         self._memory_mb = spec.memory_mb
-        top_level = _top_level(spec.code_path)
-        if spec.opt_path:
-            top_level += _of_layers(spec.opt_path, spec.runtime)
         await self._driver.request(
             {
                 "op": "specialise",
                 "id": self.id,
-                "code": spec.code_path.removeprefix(self._driver.code_dir).lstrip("/"),
-                "opt": spec.opt_path.removeprefix(self._driver.code_dir).lstrip("/"),
                 "environment": dict(environment),
-                "python": plan.choose(spec.runtime, spec.environment, top_level, self._preloaded),
+                **self._what(spec),
                 "interpreter": self._interpreter,
                 "memory_mb": spec.memory_mb,
                 "tmp_mb": spec.tmp_mb,
@@ -112,6 +107,19 @@ class NativeHandle:
 
     def kill_at(self, at_s: float) -> None:
         self._driver.tell({"op": "kill_at", "id": self.id, "at_s": at_s})
+
+    def _what(self, spec: FunctionSpec) -> Message:
+        """The function itself: its directories, or the program of its image."""
+        if spec.program is not None:
+            return {"python": "none", "command": spec.program.command, "directory": spec.program.directory}
+        top_level = _top_level(spec.code_path)
+        if spec.opt_path:
+            top_level += _of_layers(spec.opt_path, spec.runtime)
+        return {
+            "code": spec.code_path.removeprefix(self._driver.code_dir).lstrip("/"),
+            "opt": spec.opt_path.removeprefix(self._driver.code_dir).lstrip("/"),
+            "python": plan.choose(spec.runtime, spec.environment, top_level, self._preloaded),
+        }
 
     def _specialised(self, _: Message, fds: list[int]) -> None:
         for fd in fds:
@@ -274,8 +282,22 @@ class NativeDriver:
     def support(self, key: StemKey) -> Support:
         if key.architecture is not HOST_ARCHITECTURE:
             return Support(False, f"this host is {HOST_ARCHITECTURE}; {key.architecture} functions need emulation, not there yet")
+        if key.image:
+            return Support(True, "an image's own program")
         missing = Support(False, f"the native driver has no runtime {key.runtime}")
         return self._support.get(key.runtime, missing)
+
+    async def image(self, uri: str, architecture: Architecture) -> Image:
+        """Raises ImageError, DriverUnavailable, SandboxError."""
+        found: list[Image] = []
+
+        def received(reply: Message, _: list[int]) -> None:
+            image = reply["image"]
+            assert isinstance(image, dict)
+            found.append(Image.of(image))
+
+        await self.request({"op": "image", "uri": uri, "architecture": architecture}, received)
+        return found[0]
 
     def _refused(self, key: StemKey) -> str | None:
         """Why the spawner need not even be asked."""
@@ -306,7 +328,10 @@ class NativeDriver:
             self._handles[name] = made[0]
 
         try:
-            await self.request({"op": "create", "id": name, "runtime": key.runtime, "architecture": key.architecture}, received)
+            await self.request(
+                {"op": "create", "id": name, "runtime": key.runtime, "architecture": key.architecture, "image": key.image},
+                received,
+            )
         except DescriptorsLost:
             with contextlib.suppress(SandboxError):
                 await self.request({"op": "stop", "id": name})
@@ -368,6 +393,8 @@ class NativeDriver:
         error: SandboxError | None = None
         if "refused" in reply:
             error = SandboxError(f"the spawner refused: {reply['refused']}")
+        elif "bad_image" in reply:
+            error = ImageError(str(reply["bad_image"]), missing=reply.get("missing") is True)
         elif "unavailable" in reply:
             error = RuntimeUnavailable(str(reply["unavailable"]))
         elif "gone" in reply:

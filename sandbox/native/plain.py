@@ -36,10 +36,10 @@ from typing import Any
 from sandbox.clock import SystemClock
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
-from sandbox.errors import DriverUnavailable, RuntimeUnavailable, SandboxGone
+from sandbox.errors import DriverUnavailable, ImageError, RuntimeUnavailable, SandboxGone
 from sandbox.guest.program import Program, command
 from sandbox.native import interpreters, nodes, plan, processes, trees
-from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.spec import Architecture, FunctionSpec, Image, StemKey
 from sandbox.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -455,6 +455,10 @@ class PlainDriver:
     def node(self, runtime: str) -> nodes.Node | None:
         """Of a Node.js function."""
         return self._nodes.get(runtime)
+
+    async def image(self, uri: str, architecture: Architecture) -> Image:
+        """Raises ImageError."""
+        raise ImageError(f"Source image {uri}: container images need sandboxes; start Lambent as root.")
 
     async def create(self, key: StemKey) -> PlainHandle:
         if self._closed or self._directory is None:

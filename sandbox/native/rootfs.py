@@ -15,17 +15,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import sys
 from pathlib import Path
 
-from sandbox.guest import syscalls
+from sandbox.guest import devices, syscalls
 from sandbox.native.trees import BESIDE, Tree
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 CONTROL_FD = 3
-DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
-DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_TREES = ("ssl", "pki", "ca-certificates", "alternatives")
 ETC_FILES = ("ld.so.cache", "protocols", "services", "mime.types", "os-release", "debian_version")
@@ -81,7 +78,8 @@ def build(root: Path, tree: Tree, resolv_conf: str) -> None:
     generated = {"hosts": HOSTS, "group": GROUP, "nsswitch.conf": NSSWITCH, "resolv.conf": resolv_conf, "passwd": ""}
     for name, text in generated.items():
         (etc / name).write_text(text)
-    _make_devices(root / "dev")
+    (root / "dev").mkdir()
+    devices.make(str(root / "dev"))
     runtime = root / "var/runtime"
     shutil.copytree(GUEST, runtime / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "node", "DESIGN.md"))
     for path in sorted((GUEST / "python").glob("lambent_*.py")):
@@ -98,23 +96,6 @@ def build(root: Path, tree: Tree, resolv_conf: str) -> None:
     shutil.copytree(GUEST / "node", runtime / "lambent_node", ignore=shutil.ignore_patterns("DESIGN.md"))
     for place, target in tree.links.items():
         (root / place.lstrip("/")).symlink_to(target)
-
-
-def _make_devices(dev: Path) -> None:
-    """Device nodes of our own where the host allows to make them, else those of the host."""
-    dev.mkdir()
-    syscalls.mount("tmpfs", str(dev), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755,size=64k")
-    for name, (major, minor) in DEVICES.items():
-        path = dev / name
-        try:
-            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-            path.chmod(0o666)
-        except PermissionError:
-            path.touch()
-            syscalls.mount(f"/dev/{name}", str(path), "", syscalls.MS_BIND)
-    for name, target in DEVICE_LINKS.items():
-        (dev / name).symlink_to(target)
-    syscalls.mount_setattr(-100, str(dev), syscalls.MOUNT_ATTR_RDONLY)
 
 
 def _mask_packages(lang: Path) -> None:

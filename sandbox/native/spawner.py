@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -33,18 +32,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sandbox import process_log
-from sandbox.errors import SandboxError
+from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
 from sandbox.guest import syscalls
+from sandbox.images.engine import DEFAULT_URL, Engine
+from sandbox.images.store import ImageStore
 from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
 from sandbox.native.cpu import Mode
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, tcp_socket, wish
+from sandbox.native.porters import Porters, read_only
 from sandbox.native.spares import Spares
 from sandbox.native.trees import Tree, support, trees
 from sandbox.native.volumes import Volumes
 from sandbox.native.zygotes import Zygotes
+from sandbox.spec import Architecture, Image
 from sandbox.tasks import Tasks
 
 log = logging.getLogger("lambent.spawner")
@@ -54,6 +57,7 @@ DEFAULT_TMP_MB = 512
 SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 KB of memory
 SPARE_NETWORKS = 32  #: the same; three descriptors
 _ID = re.compile(r"[a-z0-9-]{1,40}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,15 +80,12 @@ class Config:
     log_level: process_log.Level = "info"
     log_format: process_log.Form = "text"
     engine: str = ""  #: address of the Docker Engine; empty where none is to be used
+    image_dir: str = ""  #: for the files of images; only root may write there
     runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
 
 
 class Refused(Exception):
     """The request is not one that this spawner grants."""
-
-
-class Unavailable(Exception):
-    """This host cannot run what was asked for; the message says what would change that."""
 
 
 class Spawner:
@@ -105,9 +106,12 @@ class Spawner:
         self._spare_networks = Spares(
             "network", networks.make, Network.close, wanted=config.spare_networks, executor=networks.executor
         )
-        staging = Path(config.run_dir) / "root"
-        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._zygotes = Zygotes(staging, networks.resolv_conf, self._cgroups, trees, self._inits)
+        self._staging = Path(config.run_dir) / "root"
+        self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._porters = Porters(Path(config.volume_dir) / "porter", networks.resolv_conf, self._cgroups, self._inits)
+        self._engine = Engine(config.engine or DEFAULT_URL)
+        self._image_store = ImageStore(Path(config.image_dir or config.volume_dir + "/images"), self._engine)
+        self._zygotes = Zygotes(self._staging, networks.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
         self._jails: dict[str, Jail] = {}  #: each holds a user id from its making to its very end
@@ -119,6 +123,7 @@ class Spawner:
     async def start(self) -> None:
         """Raises OSError when this host does not let us make what every sandbox needs."""
         self._cgroups.prepare()
+        await self._loop.run_in_executor(None, self._porters.prepare)
         await self._spare_volumes.begin()
         await self._spare_networks.begin()
 
@@ -147,33 +152,18 @@ class Spawner:
         reply: Message = {"n": message.get("n")}
         out: list[int] = []
         try:
-            name = _checked_id(message.get("id"))
-            match message.get("op"):
-                case "create":
-                    out = await self._create(name, message, reply)
-                case "specialise":
-                    out = await self._specialise(self._jail(name), message)
-                case "reset":
-                    out = [await self._jail(name).reset()]
-                case "stop":
-                    await self._end(name)
-                case "socket":
-                    pid = self._jail(name).pid
-                    out = [await self._loop.run_in_executor(self._networks.executor, tcp_socket, pid)]
-                case "start_runtime":
-                    self._jail(name).tell({"op": "start_runtime"})
-                case "signal":
-                    self._jail(name).tell(_signal(message))
-                case "kill_at":
-                    self._jail(name).kill_at(_moment(message))
-                case other:
-                    raise Refused(f"no such operation: {other!r}")
+            if message.get("op") == "image":
+                reply["image"] = (await self._image(message)).plain()
+            else:
+                out = await self._do(_checked_id(message.get("id")), message, reply)
         except Refused as error:
             reply["refused"] = str(error)
-        except Unavailable as error:
+        except RuntimeUnavailable as error:
             reply["unavailable"] = str(error)
         except Ended as error:
             reply["error" if message.get("op") == "create" else "gone"] = str(error)
+        except ImageError as error:
+            reply["bad_image"], reply["missing"] = str(error), error.missing
         except (OSError, TimeoutError, SandboxError) as error:
             reply["error"] = str(error) or type(error).__name__
         except Exception as error:
@@ -187,7 +177,32 @@ class Spawner:
         for fd in out:
             os.close(fd)
         if out and message.get("op") == "create":  # it was made for a gateway that is gone
-            await self._end(name)
+            await self._end(str(message["id"]))
+
+    async def _do(self, name: str, message: Message, reply: Message) -> list[int]:
+        """What is asked for one sandbox; the descriptors that go with the reply."""
+        out: list[int] = []
+        match message.get("op"):
+            case "create":
+                out = await self._create(name, message, reply)
+            case "specialise":
+                out = await self._specialise(self._jail(name), message)
+            case "reset":
+                out = [await self._jail(name).reset()]
+            case "stop":
+                await self._end(name)
+            case "socket":
+                pid = self._jail(name).pid
+                out = [await self._loop.run_in_executor(self._networks.executor, tcp_socket, pid)]
+            case "start_runtime":
+                self._jail(name).tell({"op": "start_runtime"})
+            case "signal":
+                self._jail(name).tell(_signal(message))
+            case "kill_at":
+                self._jail(name).kill_at(_moment(message))
+            case other:
+                raise Refused(f"no such operation: {other!r}")
+        return out
 
     def _inits(self) -> set[int]:
         return {jail.pid for jail in self._jails.values()}
@@ -252,6 +267,8 @@ class Spawner:
 
     def _check(self, request: Message) -> None:
         """Raises Refused for what was never offered."""
+        if request.get("image"):
+            return
         if str(request.get("runtime")) not in self._zygotes:
             raise Refused(f"this host has no runtime {request.get('runtime')!r}")
 
@@ -262,29 +279,57 @@ class Spawner:
     async def _give_birth(self, jail: Jail, request: Message, there: socket.socket, out: list[int], reply: Message) -> None:
         """Have the zygote fork an init for it; the descriptors of the listeners and the log pipe go to `out`."""
         passed: list[int] = [there.detach()]
+        message: Message = {"uid": jail.uid}
+        mounts: dict[str, int] = {}
         try:
-            zygote = await self._zygotes.get(str(request["runtime"]))
+            if image := str(request.get("image") or ""):
+                passed.insert(0, self._root(image))
+                zygote = await self._porters.porter()
+                mounts = self._porters.mounts(jail.uid)
+                message |= {"staging": str(self._staging), "mounts": ["/tmp", *mounts]}
+            else:
+                zygote = await self._zygotes.get(str(request["runtime"]))
             reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
-            volume = await self._spare_volumes.take()
-            passed.append(volume)
-            passed.append(await self._network(out))
-            passed.insert(1, log_pipe(out))
-            if jail.stopping:
-                raise OSError("it was stopped before it was there")
+            passed += await self._common(jail, out)
+            passed += mounts.values()
+            mounts = {}
             passed += jail.group.join_fds(self._cgroups.cpu_joins())
             fds, passed = passed, []
-            await zygote.fork(jail.name, fds, jail.adopt, {"uid": jail.uid})
+            await zygote.fork(jail.name, fds, jail.adopt, message)
         except BaseException:
-            for fd in passed:
+            for fd in (*passed, *mounts.values()):
                 os.close(fd)
             jail.unborn()
             raise
 
-    async def _network(self, out: list[int]) -> int:
-        """A network's namespace; the descriptors of its listeners go to `out`."""
+    async def _common(self, jail: Jail, out: list[int]) -> list[int]:
+        """What every sandbox has: log pipe, network namespace and /tmp. The gateway's descriptors of them go to `out`."""
         network = await self._spare_networks.take()
         out += [network.runtime_api, network.lambda_api]
-        return network.namespace
+        found = [network.namespace]
+        try:
+            found.append(await self._spare_volumes.take())
+            if jail.stopping:
+                raise OSError("it was stopped before it was there")
+            log_r, log_w = os.pipe2(os.O_CLOEXEC)
+        except BaseException:
+            for fd in found:
+                os.close(fd)
+            raise
+        out.append(log_r)
+        os.set_blocking(log_r, False)
+        return [log_w, *found]
+
+    def _root(self, image: str) -> int:
+        """A read-only mount of an image's files, wherever the gateway would like it to point."""
+        path = self._image_store.root(image) if _DIGEST.fullmatch(image) else None
+        if path is None:
+            raise RuntimeUnavailable(f"image {image} is not here any more: update the function's code with its ImageUri")
+        return read_only(path)
+
+    async def _image(self, message: Message) -> Image:
+        """What an ImageUri means now. Raises ImageError, EngineUnavailable."""
+        return await self._image_store.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
 
     async def _specialise(self, jail: Jail, message: Message) -> list[int]:
         """What the gateway gets for it: the extensions' log, if they begin for the first time."""
@@ -302,13 +347,16 @@ class Spawner:
             raise Refused(f"memory_mb: {memory_mb!r}")
         if not isinstance(tmp_mb, int) or not 16 <= tmp_mb <= 32768:
             raise Refused(f"tmp_mb: {tmp_mb!r}")
+        command, directory = message.get("command"), message.get("directory")
+        if command is not None and not (isinstance(command, list) and all(isinstance(part, str) for part in command)):
+            raise Refused(f"command: {command!r}")
         mounts: list[str] = []
         fds: list[int] = []
         if not jail.specialised:
             wanted = {"/var/task": message.get("code"), "/opt": message.get("opt")}
             try:
                 for target, path in wanted.items():
-                    if path or target == "/var/task":
+                    if path or (target == "/var/task" and command is None):
                         fds.append(self._code_tree(str(path)))
                         mounts.append(target)
                 if tmp_mb != DEFAULT_TMP_MB:
@@ -337,6 +385,7 @@ class Spawner:
                     "init_uid": self._config.uid_base,
                     "extensions": extensions,
                     "extension_environment": extension_environment,
+                    **({} if command is None else {"command": command, "directory": str(directory)}),
                 },
                 fds,
             )
@@ -378,6 +427,7 @@ class Spawner:
         if self._gateway is not None:
             self._gateway.close()
         self._zygotes.close()
+        self._porters.close()
         ends = (self._end(name) for name in list(self._jails))
         for failure in await asyncio.gather(*ends, return_exceptions=True):
             if failure is not None:  # the sweep below tries again
@@ -385,6 +435,8 @@ class Spawner:
         await self._tasks.join()
         await self._spare_volumes.close()
         await self._spare_networks.close()
+        await self._engine.close()
+        self._porters.remove()
 
 
 def _is_file_name(value: object) -> bool:
@@ -396,14 +448,6 @@ def _signal(message: Message) -> Message:
     if number not in (signal.SIGTERM, signal.SIGKILL) or not (extension is None or _is_file_name(extension)):
         raise Refused(f"signal {number!r} to {extension!r}")
     return {"op": "signal", "number": number, "extension": extension}
-
-
-def log_pipe(out: list[int]) -> int:
-    """The end that init writes to; the one that the gateway reads goes to `out`."""
-    log_r, log_w = os.pipe2(os.O_CLOEXEC)
-    out.append(log_r)
-    fcntl.fcntl(log_r, fcntl.F_SETFL, os.O_NONBLOCK)
-    return log_w
 
 
 def be_on_time() -> None:

@@ -371,12 +371,12 @@ FAULTS = [
         "InvalidParameterValueException",
         "python3.9 is not supported for SnapStart enabled functions.",
     ),
-    # what is not there yet says so
     (
         {"PackageType": "Image", "Code": {"ImageUri": "image"}},
-        "NotImplementedException",
-        "Container images are not implemented yet: use PackageType Zip.",
+        "InvalidParameterValueException",
+        "Please don't provide Handler or Runtime or Layer when the intended function PackageType is IMAGE.",
     ),
+    # what is not there yet says so
     (
         {
             "FileSystemConfigs": [

@@ -1,0 +1,167 @@
+"""Unpacks the layers of an image into a directory, from inside it: a program that goes there by chroot before it writes a byte.
+
+``python -m sandbox.images.unpack DIRECTORY LAYERS``, LAYERS as JSON: [[path, offset, size, digest], …]. Whatever names,
+symlinks and hard links an archive holds, they lead nowhere but into the image. Devices and pipes are left out. The last line
+that it writes is JSON: the names of the files in /opt/extensions, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import encodings.idna
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import zlib
+from typing import Final
+
+#: What could be imported later than the chroot is imported before it.
+_NEEDED: Final = (bz2, encodings.idna, gzip, lzma, zlib)
+UNPACKED_MAX_BYTES: Final = 10 << 30  #: as AWS has it for an image
+_OPAQUE: Final = ".wh..wh..opq"
+_WHITEOUT: Final = ".wh."
+#: What sandboxes mount something on.
+_DIRECTORIES: Final = ("proc", "dev", "sys", "tmp", "etc", "var", "run")
+_FILES: Final = ("etc/passwd", "etc/hosts", "etc/resolv.conf")
+
+
+class Section(io.RawIOBase):
+    """A part of a file; `digest` is of what was read of it so far."""
+
+    def __init__(self, file: io.FileIO, offset: int, size: int) -> None:
+        self._file = file
+        self._left = size
+        self.digest = hashlib.sha256()
+        file.seek(offset)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(min(len(buffer), self._left)) or b""
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        self.digest.update(data)
+        return len(data)
+
+
+class Unpacker:
+    """The root directory of this process is the image."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._made: set[str] = set()  # by this layer
+
+    def layer(self, source: io.BufferedReader) -> None:
+        """Raises OSError, tarfile.TarError, ValueError."""
+        self._made = set()
+        with tarfile.open(fileobj=source, mode="r|*") as tar:
+            for member in tar:
+                self._member(tar, member)
+        while source.read(1 << 20):  # what follows the archive's end belongs to its digest
+            pass
+
+    def _member(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = os.path.normpath("/" + member.name)
+        directory, name = os.path.split(path)
+        if name == _OPAQUE:
+            self._clear(directory)
+            return
+        if name.startswith(_WHITEOUT):
+            _remove(os.path.join(directory, name.removeprefix(_WHITEOUT)))
+            return
+        if path == "/":
+            return
+        os.makedirs(directory, exist_ok=True)
+        if not (member.isdir() and os.path.isdir(path) and not os.path.islink(path)):
+            _remove(path)
+        if member.isdir():
+            os.makedirs(path, exist_ok=True)
+        elif member.isreg():
+            self._bytes += member.size
+            if self._bytes > UNPACKED_MAX_BYTES:
+                raise ValueError("it is larger than 10 GB")
+            source = tar.extractfile(member)
+            assert source is not None
+            with open(path, "xb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        elif member.issym():
+            os.symlink(member.linkname, path)
+        elif member.islnk():
+            os.link(os.path.normpath("/" + member.linkname), path, follow_symlinks=False)
+        else:
+            return
+        self._made.add(path)
+        os.chown(path, member.uid, member.gid, follow_symlinks=False)
+        if not member.issym():
+            os.chmod(path, stat.S_IMODE(member.mode))
+
+    def _clear(self, directory: str) -> None:
+        """What lower layers have in it."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                if path not in self._made:
+                    _remove(path)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+
+
+def _complete() -> None:
+    """Make what is missing of what sandboxes mount something on."""
+    for name in _DIRECTORIES:
+        if not os.path.isdir(f"/{name}"):
+            _remove(f"/{name}")
+            os.mkdir(f"/{name}", 0o755)
+    for name in _FILES:
+        if os.path.islink(f"/{name}") or not os.path.isfile(f"/{name}"):
+            _remove(f"/{name}")
+            with open(f"/{name}", "xb"):
+                pass
+
+
+def extensions() -> list[str]:
+    """External extensions that an image brings."""
+    found = []
+    with contextlib.suppress(OSError):
+        found = [name for name in sorted(os.listdir("/opt/extensions")) if os.path.isfile(f"/opt/extensions/{name}")]
+    return found
+
+
+def main() -> int:
+    directory, layers = sys.argv[1], json.loads(sys.argv[2])
+    opened = [io.FileIO(path) for path, _, _, _ in layers]
+    os.chroot(directory)
+    os.chdir("/")
+    os.umask(0o022)
+    try:
+        unpacker = Unpacker()
+        for file, (_, offset, size, digest) in zip(opened, layers, strict=True):
+            section = Section(file, offset, size)
+            unpacker.layer(io.BufferedReader(section, 1 << 20))
+            if digest and f"sha256:{section.digest.hexdigest()}" != digest:
+                raise ValueError(f"layer {digest} is damaged")
+        _complete()
+    except (OSError, tarfile.TarError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        return 1
+    print(json.dumps({"extensions": extensions()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The porter of a spawner, and the files that its inits mount into containers and images.
+
+    <directory>/runtime/      what becomes /var/runtime where an image's own interpreter runs the function
+    <directory>/users/UID     what becomes /etc/passwd
+    <directory>/resolv.conf   hosts
+
+They lie on disk because only a mount that has a name can be cloned, and go when the spawner ends.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final
+
+from sandbox.guest import syscalls
+from sandbox.native import porter
+from sandbox.native.cgroups import Cgroups
+from sandbox.native.rootfs import HOSTS
+from sandbox.native.trees import Tree
+from sandbox.native.zygotes import Zygote, Zygotes
+
+_READ_ONLY: Final = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+_PASSWD: Final = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"
+_ANY: Final = "porter"
+
+
+class Porters(Zygotes):
+    """One process for all, started when first asked for and replaced when it dies."""
+
+    def __init__(self, directory: Path, resolv_conf: str, groups: Cgroups, inits: Callable[[], Collection[int]]) -> None:
+        super().__init__(directory, resolv_conf, groups, {_ANY: Tree("", "")}, inits)
+        self.directory = directory
+
+    def prepare(self) -> None:
+        """Make the files anew. Raises OSError."""
+        self.remove()
+        (self.directory / "users").mkdir(parents=True)
+        (self.directory / "runtime").mkdir()
+        porter.install(self.directory / "runtime")
+        (self.directory / "resolv.conf").write_text(self._resolv_conf)
+        (self.directory / "hosts").write_text(HOSTS)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    async def porter(self) -> Zygote:
+        """Raises OSError when it does not come up."""
+        return await self.get(_ANY)
+
+    async def _start(self, runtime: str, tree: Tree) -> Zygote:
+        zygote = Zygote(runtime, self._inits)
+
+        def command(control_fd: int) -> list[str]:
+            arguments = {"runtime": str(self.directory / "runtime"), "join": self._join, "control_fd": control_fd}
+            return [sys.executable, "-m", "sandbox.native.porter", json.dumps(arguments)]
+
+        await zygote.start(command)
+        return zygote
+
+    def mounts(self, uid: int, *, runtime: bool = False) -> dict[str, int]:
+        """What every sandbox of an image has besides /tmp: where it goes, and the detached mount. Raises OSError."""
+        user = self.directory / "users" / str(uid)
+        if not user.exists():
+            user.write_text(f"{_PASSWD}sbx_user1051:x:{uid}:{uid}::/home/sbx_user1051:/sbin/nologin\n")
+        wanted = {
+            "/etc/passwd": user,
+            "/etc/resolv.conf": self.directory / "resolv.conf",
+            "/etc/hosts": self.directory / "hosts",
+            **({"/var/runtime": self.directory / "runtime"} if runtime else {}),
+        }
+        return {target: read_only(path) for target, path in wanted.items()}
+
+
+def read_only(path: Path) -> int:
+    """A detached mount of a file or directory. Raises OSError."""
+    tree = syscalls.open_tree(-100, str(path))
+    syscalls.mount_setattr(tree, "", _READ_ONLY)
+    return tree
