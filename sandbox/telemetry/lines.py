@@ -16,6 +16,11 @@ class Lines:
         self._rest: list[bytes] = []
         self._size = 0
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is the beginning of a line."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that are complete now, without their ends; those that are empty are left out."""
         *whole, rest = data.split(b"\n")

@@ -39,7 +39,10 @@ class Subscriber:
         "_dropped",
         "_dropped_bytes",
         "_events",
+        "_full",
         "_loop",
+        "_max_bytes",
+        "_max_items",
         "_sender",
         "_sending",
         "_timer",
@@ -57,6 +60,8 @@ class Subscriber:
         self._loop = asyncio.get_running_loop()
         self._events: list[bytes] = []
         self._bytes = 0
+        self._full = False
+        self._max_bytes, self._max_items = subscription.max_bytes, subscription.max_items
         self._dropped = self._dropped_bytes = 0
         self._sending = False
         self._wanted = asyncio.Event()
@@ -68,17 +73,18 @@ class Subscriber:
 
     def full(self) -> bool:
         """It would drop what it were given."""
-        subscription = self.subscription
-        return self._bytes >= subscription.max_bytes or len(self._events) >= subscription.max_items
+        return self._full
 
     def put(self, event: bytes) -> None:
         """An event for it; it is looked at as bytes and never copied."""
-        if self.full():
+        if self._full:
             self.drop(1, len(event))
             return
-        self._events.append(event)
+        events = self._events
+        events.append(event)
         self._bytes += len(event)
-        if self.full():
+        if self._bytes >= self._max_bytes or len(events) >= self._max_items:
+            self._full = True
             self.flush()
         elif self._timer is None and not self._sending:
             self._timer = self._loop.call_later(self.subscription.timeout_s, self.flush)
@@ -117,7 +123,7 @@ class Subscriber:
             self._sender.close()
 
     def _taken(self) -> list[bytes]:
-        batch, self._events, self._bytes = self._events, [], 0
+        batch, self._events, self._bytes, self._full = self._events, [], 0, False
         if self._dropped:
             if Category.PLATFORM in self.subscription.types:
                 batch.append(self._told_of_drops(self._dropped, self._dropped_bytes))

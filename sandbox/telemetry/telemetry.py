@@ -52,13 +52,13 @@ class Telemetry:
         self._tasks = Tasks(failed)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._subscribers: dict[str, Subscriber] = {}
-        self._wanted: frozenset[Category] = frozenset()  # that somebody is subscribed to
+        self._takers: dict[str, list[Callable[[bytes], None]]] = {}  # of each kind of event, worked out when it first comes
         self._early: list[tuple[Category, str, bytes]] | None = []
         self._early_bytes = 0
         self._lines = {category: Lines() for category in (Category.FUNCTION, Category.EXTENSION)}
         self._json = spec.log_format == "JSON"
-        self._stamp = ""
-        self._stamp_ms = -1
+        self._logs_too = False  # somebody is subscribed by the Logs API
+        self._stamps = records.Stamps()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._busy = True
         self._idle_s = 0.0
@@ -66,6 +66,7 @@ class Telemetry:
         self._init_done = False
         # Of the invocation in hand.
         self._work: Work | None = None
+        self._trace = b""
         self._outcome: Outcome | None = None
         self._began_s = self._began_wall_s = self._first_byte_s = self._answered_s = 0.0
         self._produced_bytes = 0
@@ -94,7 +95,8 @@ class Telemetry:
         subscriber = Subscriber(extension.name, wanted, sender, self._drops)
         self._subscribers[extension.name] = subscriber
         self._running[extension.name] = self._tasks.start(subscriber.run(), f"telemetry {extension.name}")
-        self._wanted = frozenset().union(*(one.subscription.types for one in self._subscribers.values()))
+        self._takers.clear()
+        self._logs_too = any(one.subscription.logs for one in self._subscribers.values())
         for category, kind, event in self._early:
             if _wants(subscriber, category, kind):
                 subscriber.put(event)
@@ -113,7 +115,7 @@ class Telemetry:
             self._idle_timer.cancel()
             self._idle_timer = None
         self._subscribers.clear()
-        self._wanted = frozenset()
+        self._takers.clear()
         self._early = None
         self._tasks.cancel()
 
@@ -139,13 +141,12 @@ class Telemetry:
 
     def output(self, category: Category, data: bytes) -> None:
         """What a function or an extension has written, cut anywhere."""
-        if category not in self._wanted and self._early is None:
-            return
-        takers = [one for one in self._subscribers.values() if category in one.subscription.types]
-        if self._early is None and all(one.full() for one in takers):  # a flood is counted, and not read
-            for one in takers:
-                one.drop(data.count(b"\n"), len(data))
-            return
+        if self._early is None:
+            takers = [one for one in self._subscribers.values() if category in one.subscription.types]
+            if all(one.full() for one in takers):  # nobody wants it; or a flood, which is counted and not read
+                for one in takers:
+                    one.drop(data.count(b"\n"), len(data))
+                return
         for line in self._lines[category].feed(data):
             self._tell(category, category, self._line(line))
 
@@ -157,7 +158,8 @@ class Telemetry:
         self._produced_bytes = 0
         self._first_byte_s = self._answered_s = 0.0
         self._began_s, self._began_wall_s = self._clock.monotonic(), self._clock.wall()
-        self._emit("platform.start", records.start(self._spec, work))
+        self._trace = records.tracing(work)
+        self._tell(_PLATFORM, "platform.start", records.start(self._spec, work, self._trace))
 
     def answer_begins(self) -> None:
         self._first_byte_s = self._clock.monotonic()
@@ -178,16 +180,21 @@ class Telemetry:
         if work is None or outcome is None or self._runtime_done:
             return
         self._runtime_done = True
-        spans = []
+        spans = b""
         if outcome.status not in _BROKEN:
-            now_s, first_s = self._clock.monotonic(), self._first_byte_s or self._answered_s
-            for name, from_s, to_s in (
-                ("responseLatency", self._began_s, first_s),
-                ("responseDuration", first_s, self._answered_s),
-                ("runtimeOverhead", self._answered_s, now_s),
-            ):
-                spans.append(records.span(name, self._began_wall_s + from_s - self._began_s, to_s - from_s))
-        self._emit("platform.runtimeDone", records.runtime_done(work, outcome, self._produced_bytes, spans))
+            began_s, first_s, answered_s = self._began_s, self._first_byte_s or self._answered_s, self._answered_s
+            at, wall_s = self._stamps.at, self._began_wall_s
+            spans = records.spans(
+                at(wall_s),
+                first_s - began_s,
+                at(wall_s + first_s - began_s),
+                answered_s - first_s,
+                at(wall_s + answered_s - began_s),
+                self._clock.monotonic() - answered_s,
+            )
+        self._tell(
+            _PLATFORM, "platform.runtimeDone", records.runtime_done(work, outcome, self._produced_bytes, spans, self._trace)
+        )
 
     def over(self, outcome: Outcome | None = None) -> None:
         """The invocation is closed, with `outcome` if that is another than was answered; its environment is free, or broken."""
@@ -196,14 +203,14 @@ class Telemetry:
             self.runtime_done()
             self._work = self._outcome = None
             for category, lines in self._lines.items():
-                if rest := lines.rest():
-                    self._tell(category, category, self._line(rest))
-            if any(one.subscription.logs for one in self._subscribers.values()):
+                if lines.unfinished:
+                    self._tell(category, category, self._line(lines.rest()))
+            if self._logs_too:
                 if final.status in _BROKEN:
                     said = final.log_lines[0] if final.log_lines else f"RequestId: {work.request_id} {final.error_type}"
                     self._emit("platform.fault", said)
                 self._emit("platform.end", {"requestId": work.request_id})
-            self._emit("platform.report", records.report(self._spec, work, final))
+            self._tell(_PLATFORM, "platform.report", records.report(self._spec, work, final, self._trace))
             if final.status in _BROKEN:
                 self.flush()
         self._busy = False
@@ -224,14 +231,17 @@ class Telemetry:
     # Events.
 
     def _emit(self, kind: str, record: Any) -> None:
-        if _PLATFORM in self._wanted or self._early is not None:
-            self._tell(_PLATFORM, kind, orjson.dumps(record))
+        self._tell(_PLATFORM, kind, orjson.dumps(record))
 
     def _tell(self, category: Category, kind: str, record: bytes) -> None:
-        event = b'{"time":"%b","type":"%b","record":%b}' % (self._now(), kind.encode(), record)
-        for subscriber in self._subscribers.values():
-            if _wants(subscriber, category, kind):
-                subscriber.put(event)
+        takers = self._takers.get(kind)
+        if takers is None:
+            takers = self._takers[kind] = [one.put for one in self._subscribers.values() if _wants(one, category, kind)]
+        if not takers and self._early is None:
+            return
+        event = b'{"time":"%b","type":"%b","record":%b}' % (self._stamps.at(self._clock.wall()), kind.encode(), record)
+        for put in takers:
+            put(event)
         if self._early is not None and self._early_bytes < EARLY_BYTES:
             self._early_bytes += len(event)
             self._early.append((category, kind, event))
@@ -249,13 +259,7 @@ class Telemetry:
 
     def _drops(self, count: int, size_bytes: int) -> bytes:
         record = orjson.dumps(records.dropped(count, size_bytes))
-        return b'{"time":"%b","type":"platform.logsDropped","record":%b}' % (self._now(), record)
-
-    def _now(self) -> bytes:
-        wall_s = self._clock.wall()
-        if (ms := int(wall_s * 1000)) != self._stamp_ms:
-            self._stamp_ms, self._stamp = ms, records.stamp(wall_s)
-        return self._stamp.encode()
+        return b'{"time":"%b","type":"platform.logsDropped","record":%b}' % (self._stamps.at(self._clock.wall()), record)
 
 
 def _wants(subscriber: Subscriber, category: Category, kind: str) -> bool:

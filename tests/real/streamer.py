@@ -56,8 +56,9 @@ def handle(request_id, do, number):
     if do == "exit-before":
         os._exit(4)
     if do == "clock":
-        stream.write(b"%d" % time.monotonic_ns())
+        stream.write(b"%d " % time.monotonic_ns())
         time.sleep(number)
+        stream.write(b"%d" % time.monotonic_ns())
         return stream.end()
     if do == "lines":
         for index in range(int(number)):

