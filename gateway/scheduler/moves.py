@@ -15,7 +15,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from gateway.scheduler import eviction
+from gateway.scheduler import eviction, fairness
 from gateway.scheduler.admission import ACCOUNT, Quota
 from gateway.scheduler.capacity import Room
 from gateway.scheduler.commands import RETRY_S, Refuse, Why
@@ -206,7 +206,14 @@ class Moves(Ledger):
         """A sandbox became idle: somebody takes it, or it is kept, or it goes with its generation."""
         group = instance.group
         if group.waiting:
-            self.serve(instance, now, out)
+            poor = fairness.poorer(group, self.starved) if self.starved and not instance.provisioned else None
+            if poor is None:
+                self.serve(instance, now, out)
+                return
+            self.shelve(instance, now)
+            self.chill(instance, now, out)
+            self.starved.setdefault(group)
+            self.starved.move_to_end(poor, last=False)
         elif group.retired:
             instance.see(Event.RETIRED)
             self.stop(instance, out)
@@ -256,7 +263,7 @@ class Moves(Ledger):
         if not group.waiting:
             room = None
         elif frozen is not None:
-            room = self._room(group.memory_bytes - frozen.memory_bytes, 0, frozen, now, out)
+            room = self._room(group, group.memory_bytes - frozen.memory_bytes, 0, frozen, now, out)
             if room is Room.FREE:
                 self.index.remove(frozen)
                 self.budget.unshelve(frozen.memory_bytes)
@@ -287,8 +294,17 @@ class Moves(Ledger):
             cold_s=self.supplies[group.stem].cold_guess_s if cold_s is None else cold_s,
         )
 
-    def _room(self, need_bytes: int, need_count: int, spared: Instance | None, now: float, out: Out) -> Room:
-        """Whether there is room, made by freezing what is idle and, where that is not enough, by eviction."""
+    def chill(self, instance: Instance, now: float, out: Out) -> None:
+        """Freeze a warm one before its time, or let it go if it would not be kept."""
+        kept_s = self.cooling.keep(instance, now)
+        if kept_s > now:
+            self.cool(instance, out)
+            self.wake(kept_s)
+        else:
+            self.retire(instance, out)
+
+    def _room(self, group: Group, need_bytes: int, need_count: int, spared: Instance | None, now: float, out: Out) -> Room:
+        """Whether there is room for a group, made by freezing what is idle and, where that is not enough, by eviction."""
         budget = self.budget
         if budget.fits(need_bytes, need_count):
             return Room.FREE
@@ -298,18 +314,14 @@ class Moves(Ledger):
         for _ in range(COOL):
             if not (self.index.warm and budget.short_of(need_bytes)):
                 break
-            oldest = next(iter(self.index.warm))
-            kept_s = self.cooling.keep(oldest, now)
-            if kept_s > now:
-                self.cool(oldest, out)
-                self.wake(kept_s)
-            else:
-                self.retire(oldest, out)
+            self.chill(next(iter(self.index.warm)), now, out)
         self.wake(self.keepalive.next_s())
         if not (self.index.warm and budget.short_of(need_bytes)):  # else go on when those are measured
             for victim in eviction.victims(self.index, self.supplies.values(), self.keepalive, spared, now):
                 if not budget.lacking(need_bytes, need_count):
                     break
+                if fairness.spares(group, victim, now):
+                    return Room.NONE
                 self.tallies.totals.evictions.add(victim.state.value)
                 self.retire(victim, out)
         budget.earmark(need_bytes, need_count)
@@ -320,9 +332,9 @@ class Moves(Ledger):
         stem = next(reversed(supply.ready), None)
         stem_bytes = self.policy.stem_bytes
         if stem is not None or supply.unclaimed:
-            room = self._room(group.memory_bytes - stem_bytes, 0, stem, now, out)
+            room = self._room(group, group.memory_bytes - stem_bytes, 0, stem, now, out)
         else:
-            room = self._room(group.memory_bytes, 1, None, now, out)
+            room = self._room(group, group.memory_bytes, 1, None, now, out)
         if room is Room.FREE and stem is not None:
             del supply.ready[stem]
             self.budget.unshelve(stem_bytes)

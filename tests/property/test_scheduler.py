@@ -89,7 +89,8 @@ class Machine(RuleBasedStateMachine):
                     self.open.remove(ticket)
                     self.fates[ticket] += 1
                 case Freeze(instance):
-                    assert instance.state in (State.FROZEN, State.STOPPING), "or it has to go, in the same step"
+                    # or it has to go, or is thawed, in the same step
+                    assert instance.state in (State.FROZEN, State.STOPPING, State.RESERVED)
                     self.frozen.append(instance)
                 case Stop(instance):
                     assert instance.state is State.STOPPING
@@ -203,6 +204,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=NAMES, limit=st.sampled_from([None, 0, 1, 2]))
     def change_concurrency(self, name: str, limit: int | None) -> None:
         self.perform(self.core.reserved(name, limit, self.now))
+        self.most_used.clear()  # what is in use moves with it, and may be more than there is
 
     @rule(name=NAMES, keep=st.sampled_from(KEEPS))
     def change_what_is_kept(self, name: str, keep: Keep | None) -> None:

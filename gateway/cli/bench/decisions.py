@@ -1,0 +1,117 @@
+"""What the scheduler's decisions about one warm invocation cost, with few and with many functions: the core alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.records import FunctionVersion, LoggingConfig
+from gateway.scheduler.commands import Command, Make, Run, Specialise, Stop
+from gateway.scheduler.core import Core
+from gateway.scheduler.policy import Policy
+from gateway.scheduler.state import Instance
+from gateway.scheduler.waiting import Ticket
+from sandbox.spec import Architecture
+
+EACH: Final = 20_000  #: decisions in a round
+ROUNDS: Final = 9
+
+
+def version(name: str, memory_mb: int = 128) -> FunctionVersion:
+    """A function that nobody deployed."""
+    return FunctionVersion(
+        account_id="000000000000",
+        region="us-east-1",
+        name=name,
+        version="$LATEST",
+        generation=1,
+        runtime="python3.12",
+        handler="app.handler",
+        role="arn:aws:iam::000000000000:role/any",
+        architecture=Architecture.X86_64,
+        code_sha256="",
+        code_size_bytes=1,
+        code_key=name,
+        memory_mb=memory_mb,
+        logging=LoggingConfig(log_group=f"/aws/lambda/{name}"),
+        last_modified="",
+        revision_id="",
+    )
+
+
+class Crowd:
+    """A core that `functions` functions have called, of which the last `sandboxes` still have one, warm."""
+
+    def __init__(self, functions: int, sandboxes: int) -> None:
+        self._now = 0.0
+        self._core = Core(
+            Policy(
+                memory_bytes=1 << 60, max_sandboxes=sandboxes, concurrency=1_000_000, freeze_after_s=1e9, request_rate=0,
+                scaling_rate=0, stems_min=0, stems_max=0,
+            )
+        )  # fmt: skip
+        self._versions: list[FunctionVersion] = []
+        for number in range(functions):
+            one = version(f"function-{number}")
+            self._versions.append(one)
+            self._serve(self._core.arrived(Ticket(self._now + 30), one, self._now))
+        random.Random(0).shuffle(self._versions)
+        self._warm = [one for one in self._versions if (one.name, "$LATEST", 1) in self._core.groups]
+
+    def __repr__(self) -> str:
+        return f"<Crowd {len(self._versions)} functions, {len(self._warm)} with a sandbox>"
+
+    def _serve(self, commands: Sequence[Command]) -> None:
+        backlog = list(commands)
+        while backlog:
+            self._now += 1e-4
+            match backlog.pop(0):
+                case Make(instance):
+                    backlog += self._core.made(instance, self._now)
+                case Specialise(instance):
+                    backlog += self._core.started(instance, self._now)
+                case Stop(instance):
+                    backlog += self._core.stopped(instance, self._now)
+                case Run(_, instance):
+                    self._finish(instance)
+
+    def _finish(self, instance: Instance) -> None:
+        self._core.settled(instance, self._now)
+        self._core.idled(instance, self._now)
+
+    def decide_us(self, functions: int | None = None) -> float:
+        """Microseconds of processor time for arrival, answer and end of one invocation, of so many functions in turn."""
+        core, warm, now = self._core, self._warm[:functions], self._now
+        count = len(warm)
+        began_s = time.process_time()
+        for number in range(EACH):
+            now += 1e-4
+            (run,) = core.arrived(Ticket(now + 30), warm[number % count], now)
+            assert isinstance(run, Run)
+            core.settled(run.instance, now)
+            core.idled(run.instance, now)
+        took_s = time.process_time() - began_s
+        self._now = now
+        return took_s / EACH * 1e6
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """Microseconds of a decision. The best of rounds that take turns: whatever else the machine does only ever adds."""
+
+    few: float  #: with 10 functions and as many sandboxes
+    among_many: float  #: with 100,000 functions and 10,000 sandboxes, for ten of these
+    all_over: float  #: the same, for all 10,000 in random order: what is touched is in no cache of the processor's
+
+
+def measure() -> Cost:
+    few, many = Crowd(10, 10), Crowd(100_000, 10_000)
+    gc.collect()
+    gc.freeze()  # as the gateway does
+    rounds = [(few.decide_us(), many.decide_us(10), many.decide_us()) for _ in range(ROUNDS)]
+    gc.unfreeze()
+    return Cost(*(min(one) for one in zip(*rounds, strict=True)))

@@ -1,0 +1,46 @@
+"""Who gives up memory to whom when all of it is in use: no function may starve another. [P]
+
+A function that is flooded would keep whatever it once got: each sandbox that has answered has its next invocation waiting. So the
+memory that functions work with is made even, one sandbox at a time (max-min fairness). A sandbox that has answered is frozen, not
+given to who waits in its own group, if a group that lacks memory works with so much less that it has no more even with the
+sandbox that it wants. In the other direction, a group that works with more does not evict what one with less has just used:
+it would be started again at once. What a function does not use it does not get; where nobody lacks anything nothing is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from gateway.scheduler.state import Instance
+
+if TYPE_CHECKING:
+    from gateway.scheduler.group import Group
+
+LOOKED_AT: Final = 8  #: groups that lack memory, of which one is found
+JUST_USED_S: Final = 2.0
+
+
+def working_bytes(group: Group) -> int:
+    """What a group's sandboxes count that work or start."""
+    return (group.busy + group.finishing + group.coming) * group.memory_bytes
+
+
+def poorer(group: Group, starved: Iterable[Group]) -> Group | None:
+    """Who is to have the sandbox of `group` that has just become idle, and is not counted in what it works with any more."""
+    most = working_bytes(group)
+    for other in islice(starved, LOOKED_AT):
+        if other is not group and working_bytes(other) + other.memory_bytes <= most:
+            return other
+    return None
+
+
+def spares(group: Group | None, victim: Instance, now: float) -> bool:
+    """Whether `group`, which lacks memory, lets another's idle sandbox be."""
+    if group is None or victim.since_s <= now - JUST_USED_S:
+        return False
+    other: Group | None = getattr(victim, "group", None)  # a stem has none
+    if other is None or other is group:
+        return False
+    return working_bytes(group) > working_bytes(other) + other.memory_bytes
