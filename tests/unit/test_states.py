@@ -15,9 +15,9 @@ def test_the_page_is_what_the_code_says() -> None:
 
 @pytest.mark.parametrize("table", [table for _, _, table in MACHINES], ids=[where for _, where, _ in MACHINES])
 def test_every_state_is_there_and_can_be_reached(table: Table) -> None:
-    first = next(iter(table))
-    assert set(table) == set(type(first))
-    reached: set[enum.Enum] = {first}
+    first: enum.Enum = next(iter(table))
+    assert set(table) == set(type(first).__members__.values())
+    reached = {first}
     while more := {after for state in reached for after in table[state].values()} - reached:
         reached |= more
     assert reached == set(table)
