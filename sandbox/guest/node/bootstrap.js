@@ -37,7 +37,7 @@ function become(environment) {
     limitHeap(Number(env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE));
 }
 
-// A fresh process would be given --max-old-space-size, which cannot be changed later. What can is how much garbage V8 lets gather
+// A fresh process would be given the sizes of the heap, which cannot be changed later. What can is how much garbage V8 lets gather
 // before it looks: by default up to four times what is alive, which a small function's memory does not hold.
 function limitHeap(memoryMb) {
     if (memoryMb <= 512) v8.setFlagsFromString(`--heap-growing-percent=${memoryMb <= 256 ? 30 : 60}`);
