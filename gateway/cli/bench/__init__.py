@@ -27,7 +27,7 @@ class _Lazy(click.Group):
                 [
                     ("warm", "Throughput and latency of warm invocations, against an aiohttp hello world."),
                     ("cold", "Cold starts with and without stems, bursts, and memory."),
-                    ("lifecycle", "What extensions cost, and how exactly environments end."),
+                    ("lifecycle", "What extensions and Node.js cost, and how exactly environments end."),
                     ("scheduler", "The cost of decisions, and goodput at overload; needs no root."),
                 ]
             )
