@@ -7,7 +7,7 @@ import contextlib
 import json
 from typing import Any, Final
 
-from sandbox.fake_driver import FakeRuntime
+from sandbox.fake_driver import FakeExtension, FakeRuntime
 
 HANDLER: Final = """
 import ctypes, os, signal, threading, time
@@ -58,6 +58,28 @@ def handler(event, context):
         for index in range(0, len(block), 4096):
             block[index] = 1
 """
+
+
+#: An extension that says so, and does what DO says.
+EXTENSION: Final = """#!/bin/sh
+echo agent
+case $DO in
+exit) exit 5 ;;
+tick) while :; do echo tick; sleep 0.01; done ;;
+esac
+exec sleep 1000
+"""
+
+
+async def extension(inside: FakeExtension) -> None:
+    """The same for the fake driver."""
+    await inside.print(b"agent\n")
+    match inside.environment.get("DO"):
+        case "exit":
+            inside.exit(5)
+        case "tick":
+            await _tick(inside)
+    await inside.hang()
 
 
 async def script(runtime: FakeRuntime) -> None:

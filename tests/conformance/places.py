@@ -17,7 +17,7 @@ from sandbox.native import processes
 from sandbox.native.plain import HOST_ARCHITECTURE, PlainDriver
 from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
-from tests.conformance.function import HANDLER, script
+from tests.conformance.function import HANDLER, extension, script
 from tests.engine import DockerEngine
 from tests.processes import of_spawner
 from tests.real.spawned import spawned
@@ -34,6 +34,7 @@ class Place:
     spec: FunctionSpec
     break_one: Callable[[Handle], None]  #: makes a sandbox go as a whole, without being asked to; it must be the only one
     left: Callable[[], list[str]]  #: of what sandboxes are made of
+    opt: Callable[[str], str]  #: makes a directory for /opt, with this text as the external extension `agent`
     freezes_all: bool = True  #: also processes that made a session of their own
     key: StemKey = KEY
     clock: Clock = dataclasses.field(default_factory=SystemClock)
@@ -56,6 +57,14 @@ def _spec(code_path: str) -> FunctionSpec:
     )
 
 
+def _opt(directory: Path, text: str) -> str:
+    path = directory / "extensions" / "agent"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(directory)
+
+
 @contextlib.asynccontextmanager
 async def fake(directory: Path, owner: str) -> AsyncIterator[Place]:
     driver = FakeDriver(script)
@@ -65,7 +74,8 @@ async def fake(directory: Path, owner: str) -> AsyncIterator[Place]:
         handle.vanish()
 
     await driver.start()
-    yield Place(driver, _spec("/nowhere"), vanish, lambda: [repr(handle) for handle in driver.handles])
+    driver.extensions["agent"] = extension
+    yield Place(driver, _spec("/nowhere"), vanish, lambda: [repr(handle) for handle in driver.handles], lambda text: "/nowhere")
     await driver.close()
 
 
@@ -90,7 +100,7 @@ async def plain(directory: Path, owner: str) -> AsyncIterator[Place]:
         ]
 
     await driver.start()
-    yield Place(driver, _spec(str(code)), kill_keeper, left, freezes_all=False)
+    yield Place(driver, _spec(str(code)), kill_keeper, left, lambda text: _opt(directory / "opt", text), freezes_all=False)
     await driver.close()
     assert not list(sandboxes.iterdir())
 
@@ -108,7 +118,8 @@ async def native(directory: Path, owner: str) -> AsyncIterator[Place]:
             _, inits = of_spawner(host.pid)
             return [f"init {pid}" for pid in inits]
 
-        yield Place(host.driver, _spec(host.package({"app.py": HANDLER})), kill_init, left)
+        spec = _spec(host.package({"app.py": HANDLER}))
+        yield Place(host.driver, spec, kill_init, left, lambda text: _opt(host.code_dir / "opt", text))
 
 
 @contextlib.asynccontextmanager
@@ -127,4 +138,4 @@ async def docker(directory: Path, owner: str, engine: DockerEngine) -> AsyncIter
 
         key = StemKey("python3.11", KEY.architecture)
         spec = dataclasses.replace(_spec(host.package({"app.py": HANDLER})), runtime=key.runtime)
-        yield Place(host.driver, spec, kill_holder, left, key=key)
+        yield Place(host.driver, spec, kill_holder, left, lambda text: _opt(host.code_dir / "opt", text), key=key)

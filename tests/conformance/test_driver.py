@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import json
@@ -24,6 +25,7 @@ from sandbox.environment import compose
 from sandbox.errors import SandboxError, SandboxGone
 from sandbox.outcome import Outcome, Status
 from tests.conformance import places
+from tests.conformance.function import EXTENSION
 from tests.conformance.places import Place
 from tests.sandboxes import User, work
 
@@ -401,7 +403,122 @@ async def test_after_its_end_calls_do_no_harm(place: Place) -> None:
     await handle.stop()
 
 
-# 8. close
+# 3, 4, 5 and 8 where there are extensions
+
+
+async def extended(place: Place, do: str = "", text: str = EXTENSION) -> Handle:
+    """A handle whose extension has begun, and whose runtime waits."""
+    spec = dataclasses.replace(place.spec, opt_path=place.opt(text), extensions=("agent",), environment={"DO": do})
+    handle = await place.driver.create(place.key)
+    await handle.specialise(spec, compose(spec, handle.runtime_api))
+    return handle
+
+
+def in_extension_pipe(handle: Handle) -> int:
+    count = bytearray(4)
+    fcntl.ioctl(handle.extension_log_fd, termios.FIONREAD, count, True)
+    return int.from_bytes(count, "little")
+
+
+async def test_extensions_begin_before_the_runtime_and_write_to_a_pipe_of_their_own(place: Place) -> None:
+    handle = await extended(place)
+    await until(lambda: in_extension_pipe(handle) == len(b"agent\n"))
+    await asyncio.sleep(QUIET_S)
+    assert in_pipe(handle) == 0
+    handle.start_runtime()
+    await until(lambda: in_pipe(handle) == len(b"init\n"))
+    assert in_extension_pipe(handle) == len(b"agent\n")
+    handle.start_runtime()  # there is none that waits any more
+    await handle.stop()
+
+
+async def test_the_end_of_an_extension_is_told_by_its_name_after_its_words(place: Place) -> None:
+    told: list[tuple[str, ExitStatus, int]] = []
+    handle = await place.driver.create(place.key)
+    handle.on_extension_exit = lambda name, status: told.append((name, status, in_extension_pipe(handle)))
+    spec = dataclasses.replace(place.spec, opt_path=place.opt(EXTENSION), extensions=("agent",), environment={"DO": "exit"})
+    await handle.specialise(spec, compose(spec, handle.runtime_api))
+    await until(lambda: told)
+    assert told == [("agent", ExitStatus(code=5), len(b"agent\n"))]
+    await handle.stop()
+
+
+async def test_why_an_extension_could_not_begin(place: Place) -> None:
+    if place.driver.name == "fake":
+        pytest.skip("its scripts always begin")
+    handle = await extended(place, text="no program")
+    told: list[ExitStatus] = []
+    handle.on_extension_exit = lambda name, status: told.append(status)
+    await until(lambda: told)
+    assert told[0].launch_error == "fork/exec /opt/extensions/agent: exec format error"
+    await handle.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_signals_reach_whom_they_are_for(place: Place, number: int) -> None:
+    handle = await extended(place)
+    told: list[tuple[str, ExitStatus]] = []
+    handle.on_exit = lambda status: told.append(("runtime", status))
+    handle.on_extension_exit = lambda name, status: told.append((name, status))
+    handle.start_runtime()
+    await until(lambda: in_pipe(handle) > 0 and in_extension_pipe(handle) > 0)
+    handle.signal(number, "nobody")
+    handle.signal(number, "agent")
+    await until(lambda: told)
+    assert told == [("agent", ExitStatus(signal=number))]
+    handle.signal(number)
+    await until(lambda: len(told) == 2)
+    assert told[1] == ("runtime", ExitStatus(signal=number))
+    handle.signal(number)
+    handle.signal(number, "agent")
+    await handle.stop()
+
+
+async def test_all_are_killed_at_the_moment_that_was_asked_for(place: Place) -> None:
+    handle = await extended(place)
+    told: set[str] = set()
+    handle.on_exit = lambda status: told.add(f"runtime {status.signal}")
+    handle.on_extension_exit = lambda name, status: told.add(f"{name} {status.signal}")
+    handle.start_runtime()
+    await until(lambda: in_pipe(handle) > 0 and in_extension_pipe(handle) > 0)
+    began_s = place.clock.monotonic()
+    handle.kill_at(began_s + 0.1)
+    await until(lambda: len(told) == 2)
+    assert told == {"runtime 9", "agent 9"}
+    assert place.clock.monotonic() - began_s >= 0.1
+    await handle.stop()
+
+
+async def test_a_reset_calls_the_kill_off(place: Place) -> None:
+    handle = await extended(place)
+    await until(lambda: in_extension_pipe(handle) > 0)
+    handle.kill_at(place.clock.monotonic() + 0.1)
+    await handle.reset()
+    told: list[object] = []
+    handle.on_exit = told.append
+    await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+    await until(lambda: in_pipe(handle) > 0)
+    await asyncio.sleep(0.2)
+    assert told == []
+    await handle.stop()
+
+
+async def test_extensions_freeze_too(place: Place) -> None:
+    handle = await extended(place, "tick")
+    handle.start_runtime()
+    await until(lambda: in_pipe(handle) > 0 and in_extension_pipe(handle) > 0)
+    handle.freeze()
+    await asyncio.sleep(QUIET_S / 4)
+    before = in_extension_pipe(handle)
+    await asyncio.sleep(QUIET_S)
+    assert in_extension_pipe(handle) == before
+    handle.thaw()
+    await until(lambda: in_extension_pipe(handle) > before)
+    await handle.stop()
+    assert place.left() == []
+
+
+# 10. close
 
 
 async def test_close_stops_whatever_there_is(place: Place) -> None:
