@@ -27,7 +27,7 @@ class _Lazy(click.Group):
                 [
                     ("warm", "Throughput and latency of warm invocations, against an aiohttp hello world."),
                     ("cold", "Cold starts with and without stems, bursts, and memory."),
-                    ("lifecycle", "What extensions and Node.js cost, and how exactly environments end."),
+                    ("lifecycle", "What extensions, telemetry and Node.js cost, how environments end, how answers stream."),
                     ("scheduler", "The cost of decisions, and goodput at overload; needs no root."),
                 ]
             )

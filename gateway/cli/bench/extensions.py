@@ -40,23 +40,24 @@ SLOW: Final = "import time\n\ndef handler(event, context):\n    time.sleep(1)\n 
 Step = Callable[[str], None]
 
 
-def compiler() -> str | None:
-    """The C compiler of this host."""
-    return shutil.which("gcc") or shutil.which("cc")
+def compiled(source: str, executable: Path) -> bool:
+    """Make `executable` of a C file beside this one, if this host has a compiler."""
+    program = shutil.which("gcc") or shutil.which("cc")
+    if program is None:
+        return False
+    command = [program, "-O2", "-D_GNU_SOURCE", "-o", str(executable), str(Path(__file__).with_name(source))]
+    subprocess.run([*command, "-static"], check=False, capture_output=True)
+    if not executable.exists():  # no static C library
+        subprocess.run(command, check=True)
+    return True
 
 
 def measure(base: Path, count: int, step: Step) -> list[Figure]:
     """All figures about extensions; none where nothing can compile one."""
-    program = compiler()
-    if program is None:
-        return []
     base.mkdir()
     executable = base / NAME
-    source = Path(__file__).with_name("extension.c")
-    command = [program, "-O2", "-D_GNU_SOURCE", "-o", str(executable), str(source)]
-    subprocess.run([*command, "-static"], check=False, capture_output=True)
-    if not executable.exists():  # no static C library
-        subprocess.run(command, check=True)
+    if not compiled("extension.c", executable):
+        return []
     return _cost(base / "cost", executable, count, step) + _shutdown(base / "shutdown", executable, step)
 
 
@@ -66,11 +67,11 @@ def _cost(data_dir: Path, extension: Path, count: int, step: Step) -> list[Figur
     extended_ms: list[float] = []
     with Instance(data_dir, {"stems_min": 4}) as instance:
         api = instance.api
-        arn = _layer(api, extension)
+        arn = layer(api, extension)
         plain = {f"plain-{number}": deploy(instance, api, f"plain-{number}") for number in range(count + 1)}
         extended = {f"extended-{number}": deploy(instance, api, f"extended-{number}") for number in range(count + 1)}
         for name in extended:
-            _configure(api, name, Layers=[arn])
+            configure(api, name, Layers=[arn])
         for number in range(count + 1):
             step("cold starts with and without an extension")
             plain_ms.append(cold(instance, plain[f"plain-{number}"], f"plain-{number}", 4))
@@ -94,7 +95,7 @@ def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
         with zipfile.ZipFile(archive, "w") as package:
             package.writestr("app.py", SLOW)
         put(api, Wish(name=name, runtime=python_runtimes(api)[0], handler="app.handler", timeout_s=30), archive.getvalue())
-        _configure(api, name, Layers=[_layer(api, extension)], Environment={"Variables": {"STAY": "1"}})
+        configure(api, name, Layers=[layer(api, extension)], Environment={"Variables": {"STAY": "1"}})
         target = Target.of(publish_url(api, name), instance.endpoint)
         there = 0
         while there < SANDBOXES:
@@ -106,7 +107,7 @@ def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
         if len(watched) != there:
             raise click.ClickException(f"{len(watched)} extensions run, not {there}")
         with _busy():
-            _configure(api, name, Description="another generation: the old one's sandboxes are stopped")
+            configure(api, name, Description="another generation: the old one's sandboxes are stopped")
             ended_ms = _ends(watched)
         told_ms = _told(api, name, there)
     after = sorted(ended_ms[who] - (told_ms[who] - BUDGET_MS) for who in ended_ms)
@@ -117,17 +118,19 @@ def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
     ]
 
 
-def _layer(api: Api, extension: Path) -> str:
+def layer(api: Api, extension: Path) -> str:
+    """Publish a layer with this program as an external extension; its ARN."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as package:
-        entry = zipfile.ZipInfo(f"extensions/{NAME}")
+        entry = zipfile.ZipInfo(f"extensions/{extension.name}")
         entry.external_attr = 0o755 << 16
         package.writestr(entry, extension.read_bytes())
     content = {"ZipFile": base64.b64encode(archive.getvalue()).decode()}
-    return str(api.call("POST", f"/2018-10-31/layers/{NAME}/versions", {"Content": content}).json()["LayerVersionArn"])
+    return str(api.call("POST", f"/2018-10-31/layers/{extension.name}/versions", {"Content": content}).json()["LayerVersionArn"])
 
 
-def _configure(api: Api, name: str, **changes: Any) -> None:
+def configure(api: Api, name: str, **changes: Any) -> None:
+    """Change a function's configuration, and wait until that is done."""
     api.call("PUT", f"{FUNCTIONS}/{name}/configuration", changes)
     settle(api, name)
 

@@ -1,4 +1,4 @@
-"""`lambent bench lifecycle`: what extensions and Node.js cost, and how exactly environments end.
+"""`lambent bench lifecycle`: what extensions, telemetry and Node.js cost, how exactly environments end, how answers stream.
 
 Each part is a function of its own module: it gets a directory, a number of cold starts and a progress bar, and gives figures.
 """
@@ -11,12 +11,17 @@ from typing import Final
 
 import click
 
-from gateway.cli.bench import extensions, node
+from gateway.cli.bench import extensions, node, streaming, telemetry
 from gateway.cli.bench.instance import Instance, NotReady
 from gateway.cli.bench.report import Figure, progress, show
 
 #: (name of its directory, what measures it)
-PARTS: Final = (("extensions", extensions.measure), ("node", node.measure))
+PARTS: Final = (
+    ("extensions", extensions.measure),
+    ("node", node.measure),
+    ("streaming", streaming.measure),
+    ("telemetry", telemetry.measure),
+)
 
 
 @click.command(
@@ -30,7 +35,9 @@ def command(count: int, as_json: bool, check: bool) -> None:
 
     What one external extension, written in C, adds to a cold start (needs a C compiler); and when 50 extensions that ignore
     SIGTERM and their SHUTDOWN event, all at once and on a busy machine, are killed: 2,000 ms after it began. What a Node.js
-    cold start takes from a stem, against `node` started fresh with the same handler (needs Node.js).
+    cold start takes from a stem, against `node` started fresh with the same handler (needs Node.js). How soon the first
+    byte of a streamed answer is there, how fast 200 MB are and what they cost the gateway. What telemetry costs of throughput
+    (needs wrk as well).
     """
     figures: list[Figure] = []
     try:
