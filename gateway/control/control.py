@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -31,6 +32,8 @@ from gateway.control.versions import Versions
 from gateway.records import Layer
 from gateway.store import Store
 from gateway.store.functions import SqliteStore
+
+_log = logging.getLogger(__name__)
 
 
 class Control:
@@ -89,6 +92,8 @@ class Control:
         next_generation = itertools.count(newest + 1).__next__
         names = Names(account_id=account_id, region=region, catalog=catalog)
         usage = Usage(names=names, changes=changes, layers=layer_catalog, concurrency_limit=concurrency_limit)
+        if (contradiction := usage.contradiction()) is not None:
+            _log.warning("%s", contradiction)
         provisioned = ProvisionedConcurrency(names=names, changes=changes, usage=usage, clock=clock)
         control = cls(
             store=store,

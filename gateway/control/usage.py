@@ -33,6 +33,16 @@ class Usage:
         self._concurrency_limit = concurrency_limit
         self.reserving = asyncio.Lock()  #: held by whoever changes what functions have set aside: the sum is over all of them
 
+    def contradiction(self) -> str | None:
+        """What functions have set aside and the account, with this limit, does not have: it may have had another one before."""
+        set_aside = self._set_aside()
+        if set_aside <= self._concurrency_limit:
+            return None
+        return (
+            f"functions have {set_aside} of concurrency reserved or provisioned, and concurrency_limit is "
+            f"{self._concurrency_limit}: functions without a reservation are throttled"
+        )
+
     def rules(self) -> Mapping[str, Rule]:
         return {
             "GetAccountSettings": self.settings,
@@ -121,8 +131,8 @@ class Usage:
                 Type=None,
             )
 
-    def _set_aside(self, but: str) -> int:
-        """What other functions have reserved, or provisioned without a reservation."""
+    def _set_aside(self, but: str | None = None) -> int:
+        """What all (other) functions have reserved, or provisioned without a reservation."""
         return sum(
             function.reserved_concurrency if function.reserved_concurrency is not None else provisioning.total(function)
             for function in self._catalog.functions()

@@ -260,7 +260,8 @@ class Pool:
                 self.on_provisioned(version.name)
 
     def _run(self, request: Request, held: Held, now: float) -> None:
-        if held.instance.provisioned and not held.sandbox.initialised:  # its runtime ended: another one has been through Init
+        if held.instance.provisioned and not held.sandbox.initialised and not request.attempts:
+            # Its runtime ended while it was idle. Another one has been through Init, most likely; if not, this runs Init again.
             self._perform(self._core.missed(request, held.instance, now), now)
             return
         try:

@@ -154,6 +154,22 @@ def test_one_that_dies_or_is_reset_is_replaced(how: str) -> None:
     play(scenario, function(version(), provisioned(1)), behaviour=Behaviour(run=run))
 
 
+@pytest.mark.parametrize("ended", [1, 3])
+def test_one_whose_runtime_ended_while_it_was_idle_is_passed_over(ended: int) -> None:
+    """If all have, the invocation is run all the same, by one that runs Init again."""
+
+    async def scenario(world: World) -> None:
+        for one in kept(world)[-ended:]:
+            one._needs_init = True
+        served = await world.invoke(qualifier="1")
+        assert served.result.function_error is None
+        assert served.took_s == pytest.approx(RUN_S if ended == 1 else RUN_S + INIT_S)
+        await asyncio.sleep(1)
+        assert standing(world, provisioned(3)) == Standing(3, 3, 3, Status.READY)
+
+    play(scenario, function(version(), provisioned(3)))
+
+
 def test_an_init_that_fails_is_told_and_tried_again() -> None:
     broken = True
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from gateway.scheduler.commands import Freeze, Make, Run, Specialise, Stop
 from gateway.scheduler.cooling import SWEEP, Cooling, Due
 from gateway.scheduler.core import Core
 from gateway.scheduler.index import Index
@@ -217,3 +218,32 @@ def test_one_that_was_used_meanwhile_is_kept_from_its_last_use() -> None:
     assert list(cooling.due(69.0)) == []
     assert cooling.next_s() == 70.0
     assert list(cooling.due(70.0)) == [(instance, Due.STOP)]
+
+
+def test_functions_that_are_called_once_leave_nothing_behind() -> None:
+    """Of a million of them as of these: what the core keeps is bounded by its sandboxes."""
+    core = Core(Policy(memory_bytes=1 << 50, max_sandboxes=20, concurrency=10_000, request_rate=0, stems_min=0, stems_max=0))
+    now = 0.0
+    for number in range(3000):
+        backlog = [*core.arrived(Ticket(now + 30), version(f"f{number}"), now)]
+        if core.wake_s <= now:
+            backlog += core.tick(now)
+        while backlog:
+            now += 0.001
+            match backlog.pop(0):
+                case Make(instance):
+                    backlog += core.made(instance, now)
+                case Specialise(instance):
+                    backlog += core.started(instance, now)
+                case Freeze(instance):
+                    backlog += core.measured(instance, 30 * MIB, now)
+                case Stop(instance):
+                    backlog += core.stopped(instance, now)
+                case Run(_, instance):
+                    core.settled(instance, now)
+                    backlog += core.idled(instance, now)
+    assert len(core.groups) <= 20
+    assert len(core.admission.shares) <= 20
+    assert len(core.supplies) == 1
+    assert len(core.rechecks) <= 64
+    assert core.budget.used_count <= 20
