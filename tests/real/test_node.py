@@ -221,3 +221,32 @@ def test_many_first_invocations_at_once(product: Product) -> None:
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(lambda number: product.invoke(name, number).value, range(24)))
     assert answers == list(range(24))
+
+
+def test_answers_around_the_limit(product: Product) -> None:
+    name = deploy(product, "exports.handler = async (size) => 'x'.repeat(size)", MemorySize=512)
+    limit = 6 * 1024 * 1024 + 100
+    assert len(product.invoke(name, limit - 2).payload) == limit
+    assert product.invoke(name, limit - 1).value["errorType"] == "Function.ResponseSizeTooLarge"
+    assert product.invoke(name, 3 * limit).value["errorType"] == "Function.ResponseSizeTooLarge"
+    assert product.invoke(name, 1).value == "x"
+
+
+def test_streams_that_break_off_or_never_end(product: Product) -> None:
+    code = """
+    exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+      stream.write('begun')
+      if (event === 'throw') throw new RangeError('in the middle')
+      if (event === 'aside') setImmediate(() => { throw new TypeError('aside') })
+      if (event) await new Promise((resolve) => setTimeout(resolve, 60000))
+      stream.end()
+    })
+    """
+    name = deploy(product, code, Timeout=1)
+    for event, error in (("throw", "RangeError"), ("aside", "TypeError"), ("hang", "timed out after 1.00 seconds"), (None, "")):
+        answer = product.client.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event))
+        events = list(answer["EventStream"])
+        assert b"".join(each["PayloadChunk"]["Payload"] for each in events if "PayloadChunk" in each) == b"begun"
+        end = events[-1]["InvokeComplete"]
+        assert ("ErrorCode" in end) == bool(error)
+        assert error in end.get("ErrorDetails", "")
