@@ -186,8 +186,9 @@ class Sandbox:
 
         It connects by itself: the gateway's end of the connection that it was given is closed.
         """
-        os.kill(self.runtime_pid, signal.SIGKILL)
-        os.waitpid(self.runtime_pid, 0)
+        if self.runtime_pid:  # else it died while it waited
+            os.kill(self.runtime_pid, signal.SIGKILL)
+            os.waitpid(self.runtime_pid, 0)
         self.fork_runtime(ahead=False).close()
 
     def reset(self):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.bench.instance import Instance
+from tests.unit.node.harness import needs_node
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -59,3 +60,12 @@ def test_aws_cli(here: Path, lambent_up: Instance) -> None:
     script = block("sh", "aws lambda create-function").replace("http://127.0.0.1:9000", lambent_up.endpoint)
     assert "Hello, world!" in run(here, lambent_up, "bash", "-euc", script)
     assert "Hello, world!" in (here / "answer.json").read_text()
+
+
+@needs_node
+def test_node(here: Path, lambent_up: Instance) -> None:
+    (here / "node").mkdir()
+    (here / "node" / "index.mjs").write_text(block("js", "export const handler"))
+    url = run(here, lambent_up, "lambent", "deploy", "node").strip()
+    assert run(here, lambent_up, "curl", "-sS", f"{url}?name=Ada") == "Hello, Ada!\n"
+    run(here, lambent_up, "lambent", "remove", "node")
