@@ -141,6 +141,7 @@ def _sandboxes(picture: Picture) -> Iterator[Metric]:
     yield _counter("lambent_evictions", "Sandboxes stopped to make room, by what they were.", "state", evictions)
     yield CounterMetricFamily("lambent_freezes", "Idle sandboxes that were frozen.", value=totals.freezes)
     yield CounterMetricFamily("lambent_thaws", "Frozen sandboxes that were given work.", value=totals.thaws)
+    yield CounterMetricFamily("lambent_prewarms", "Sandboxes that were started before anybody asked.", value=totals.prewarms)
     yield CounterMetricFamily("lambent_lost_sandboxes", "Sandboxes that went away by themselves.", value=totals.lost)
     yield CounterMetricFamily(
         "lambent_spawner_restarts", "Times the spawner ended by itself and was started again.", value=picture.spawner_restarts

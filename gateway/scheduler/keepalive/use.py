@@ -14,6 +14,7 @@ from gateway.scheduler.keepalive.rhythm import Rhythm
 
 LEVELS: Final = 8  #: sandboxes of one function that are told apart; those beyond are like the last
 TAIL: Final = 0.99
+PATIENCE: Final = 4.0  #: how many times the tail is waited for
 KNOWN: Final = 8  #: gaps from which on a tail is believed
 UNKNOWN_S: Final = 86_400.0
 
@@ -76,4 +77,4 @@ class Use:
 
 
 def _tail_s(gaps: Gaps | None) -> float:
-    return UNKNOWN_S if gaps is None or gaps.total < KNOWN else 2 * gaps.tail_s(TAIL)
+    return UNKNOWN_S if gaps is None or gaps.total < KNOWN else PATIENCE * gaps.tail_s(TAIL)

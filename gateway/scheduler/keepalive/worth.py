@@ -6,10 +6,10 @@ sandbox has been idle already. It changes with time, so no order can be kept; th
 goes (as in LHD and Redis), which costs the same whether there are a hundred or a hundred thousand.
 
 A function that is called at regular times (`Rhythm`) needs its sandbox only then. Between two beats it is worth little, because
-letting it go costs no cold start: one is started again shortly before the next beat, and let go after it if nobody came.
+letting it go costs no cold start: one is started again shortly before the next beat.
 
-Where memory is not short a sandbox is kept as long as its function may still be called: twice what nearly all its gaps took, at
-least `least_s`; and a day if nothing is known.
+Where memory is not short a sandbox is kept as long as its function may still be called: four times what nearly all its gaps
+took, at least `least_s` and until the next beat is over; and a day if nothing is known.
 """
 
 from __future__ import annotations
@@ -76,12 +76,13 @@ class Worth:
             self._listed.add(group)
             self._groups.append(group)
         rhythm = use.rhythm
-        if rhythm is not None and rhythm.sure and use.version is not None:
-            begin_s, end_s = rhythm.next_s - rhythm.margin_s, rhythm.next_s + rhythm.margin_s
-            if now < begin_s:
-                self._prewarms.add(Prewarm(use.version, begin_s - LEAD_S - _cold_s(group), end_s))
-            return max(end_s, instance.since_s + self._least_s)
-        return instance.since_s + max(self._least_s, use.tail_s(group.busy + len(group.warm) + len(group.frozen)))
+        kept_s = instance.since_s + max(self._least_s, use.tail_s(group.busy + len(group.warm) + len(group.frozen)))
+        if rhythm is None or not rhythm.sure or use.version is None:
+            return kept_s
+        begin_s, end_s = rhythm.next_s - rhythm.margin_s, rhythm.next_s + rhythm.margin_s
+        if now < begin_s:
+            self._prewarms.add(Prewarm(use.version, begin_s - LEAD_S - _cold_s(group), end_s))
+        return max(kept_s, end_s)
 
     def victim(self, index: Index, spared: Instance | None, now: float) -> Instance | None:
         groups = self._groups
