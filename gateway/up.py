@@ -7,7 +7,7 @@ little more than nobody. Without root there is no spawner and there are no sandb
 
     DATA_DIR/          root's, locked as long as `up` runs
       state/           the gateway's: functions, code, logs
-      images/          root's: the files of images
+      images/ porter/  root's: the files of images, and what is mounted into them
       volumes/         root's: the disks behind each sandbox's /tmp
     /run/lambent/ID/   root's, gone afterwards; in it gateway/spawner.sock, which only the gateway can reach
 """
@@ -40,7 +40,6 @@ LOCK_WITHIN_S: Final = 3.0  #: an orphaned spawner takes a fraction of a second 
 RUN_DIR: Final = Path("/run/lambent")
 STATE: Final = "state"
 VOLUMES: Final = "volumes"
-IMAGES: Final = "images"
 CODE: Final = "code"
 LOGS: Final = "logs"
 _READABLE: Final = ("gateway", "sandbox", "uvloop", "aiohttp", "botocore")
@@ -155,7 +154,6 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "log_level": settings.log_level,
                                 "log_format": settings.log_format,
                                 "engine": settings.docker_host,
-                                "image_dir": str(settings.data_dir / IMAGES),
                                 "runtime_images": settings.runtime_images,
                             }
                         ),

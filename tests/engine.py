@@ -69,9 +69,14 @@ class DockerEngine:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Returns when it answers. Raises TimeoutError, with the end of its log, when it does not."""
+    def start(self, *, keep: bool = False) -> None:
+        """Returns when it answers; without `keep` the containers that it still has are removed.
+
+        Raises TimeoutError, with the end of its log, when it does not come up.
+        """
         locks = self._take_cache()
+        # Where nobody reaps orphans the dead containerd of the last start would be taken for a living one.
+        (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
         arguments = {
             "host": self.url,
             "data-root": self.data,
@@ -93,7 +98,7 @@ class DockerEngine:
             if time.monotonic() > give_up or self._process.poll() is not None:
                 raise TimeoutError(f"dockerd does not come up: {self.log.read_text(errors='replace')[-1500:]}")
             time.sleep(0.05)
-        if left := self.docker("ps", "--all", "--quiet").split():  # of a run that was killed
+        if not keep and (left := self.docker("ps", "--all", "--quiet").split()):  # of a run that was killed
             self.docker("rm", "--force", "--volumes", *left)
 
     def answers(self) -> bool:
@@ -139,18 +144,11 @@ class DockerEngine:
             self._process = None
 
     def kill(self) -> None:
-        """As a crash does: containers run on."""
+        """As a crash does: its containers run on. The containerd below it dies with it."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
         self._process = None
-        for pid in Path("/proc").glob("[0-9]*"):  # its containerd is a child that goes on by itself
-            with contextlib.suppress(OSError):
-                if (
-                    str(self.directory).encode() in (pid / "cmdline").read_bytes()
-                    and (pid / "comm").read_text() == "containerd\n"
-                ):
-                    os.kill(int(pid.name), signal.SIGKILL)
 
     def hang(self) -> None:
         """It takes connections, and answers nothing."""

@@ -21,6 +21,10 @@ class ContainerGroup(Group):
 
     def remove(self) -> None: ...
 
+    def kill(self) -> bool:
+        """Not by the group: the container's first process is in it, and all would be over."""
+        return False
+
 
 NONE = ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=Path("/nonexistent"))  #: before there is a container
 

@@ -115,6 +115,7 @@ class ContainerSpawner(Spawner):
             "WorkingDir": "/",
             "Hostname": "169-254-100-1",
             "Healthcheck": {"Test": ["NONE"]},
+            "StopSignal": "SIGKILL",  # there is nothing to wait for, also where the engine ends
             "HostConfig": {
                 "NetworkMode": "none",
                 "IpcMode": "private",

@@ -236,6 +236,8 @@ def _mapped(what: str, url: str) -> Iterator[None]:
     except (aiohttp.ClientError, OSError) as error:
         raise EngineUnavailable(f"no Docker Engine answers at {url}: {str(error) or type(error).__name__} ({what})") from error
     except aiodocker.DockerError as error:
+        if error.status >= 900:  # aiodocker's own: there was no answer
+            raise EngineUnavailable(f"no Docker Engine answers at {url}: {error.message} ({what})") from error
         if error.status >= 500 and error.status != 501:
             message = f"the Docker Engine could not {what}: {error.message}"
             # What the image is at fault for is a 500 too: nothing there to be executed, another architecture.

@@ -67,7 +67,7 @@ class Config:
     listen_fd: int  #: listening SOCK_SEQPACKET unix socket
     owner: str  #: label of this installation's cgroups; lower-case letters, digits and dashes
     code_dir: str  #: the code store; nothing outside is ever mounted
-    volume_dir: str  #: on disk, for the images behind /tmp; only root may write there
+    volume_dir: str  #: on disk, for the images behind /tmp; only root may write there, and beside it are porter/ and images/
     run_dir: str  #: for mount points; only root may write there
     uid_base: int  #: the inits' uid; sandboxes have those above it
     max_sandboxes: int
@@ -80,7 +80,6 @@ class Config:
     log_level: process_log.Level = "info"
     log_format: process_log.Form = "text"
     engine: str = ""  #: address of the Docker Engine; empty where none is to be used
-    image_dir: str = ""  #: for the files of images; only root may write there
     runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
 
 
@@ -108,9 +107,10 @@ class Spawner:
         )
         self._staging = Path(config.run_dir) / "root"
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._porters = Porters(Path(config.volume_dir) / "porter", networks.resolv_conf, self._cgroups, self._inits)
+        beside = Path(config.volume_dir).parent
+        self._porters = Porters(beside / "porter", networks.resolv_conf, self._cgroups, self._inits)
         self._engine = Engine(config.engine or DEFAULT_URL)
-        self._image_store = ImageStore(Path(config.image_dir or config.volume_dir + "/images"), self._engine)
+        self._image_store = ImageStore(beside / "images", self._engine)
         self._zygotes = Zygotes(self._staging, networks.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
