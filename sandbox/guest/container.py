@@ -22,6 +22,8 @@ _ENVIRONMENT = {"LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
 class ContainerSandbox(init.Sandbox):
     """`interpreters`: where the runtime's interpreter may be in the image; none if functions bring programs of their own."""
 
+    clones = False
+
     def __init__(self, control, cgroup_fds, uid, interpreters):
         # type: (socket.socket, list[int], int, list[str]) -> None
         super().__init__(control, cgroup_fds, uid)
