@@ -9,13 +9,14 @@ import contextlib
 import http.client
 import json
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Final
 
 import click
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:9000"
 FUNCTIONS: Final = "/2015-03-31/functions"
+STREAMS: Final = "/2021-11-15/functions"
 FUNCTION_URLS: Final = "/2021-10-31/functions"
 _LONGEST_INVOCATION_S: Final = 930.0  # 15 minutes and what comes around them
 
@@ -100,6 +101,16 @@ class Api:
                 raise _problem(Answer(response.status, dict(response.headers.items()), response.read()))
             while line := response.readline():
                 yield Answer(200, {}, line).json()
+
+    def pieces(
+        self, path: str, body: bytes, query: Mapping[str, str] | None, headers: Mapping[str, str]
+    ) -> Generator[bytes, None, None]:
+        """The body of an answer to a POST, as it comes. Raises ApiProblem for an answer of 400 or more."""
+        with self._saying_what_is_wrong(), contextlib.closing(self._send("POST", path, body, query, headers, None)) as response:
+            if response.status >= 400:
+                raise _problem(Answer(response.status, dict(response.headers.items()), response.read()))
+            while piece := response.read1(65_536):
+                yield piece
 
     def _send(
         self,

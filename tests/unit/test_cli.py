@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import main
+from gateway.edge.eventstream import invoke_complete, payload_chunk
 from tests.unit.stub import Stub
 
 
@@ -74,6 +75,31 @@ def test_invoke_of_a_function_that_fails(stub: Stub) -> None:
     result = run(stub, "invoke", "f")
     assert (result.exit_code, result.stdout) == (1, '{"errorMessage":"no"}\n')
     assert "the function failed (Unhandled)" in result.stderr
+
+
+STREAM = "POST /2021-11-15/functions/f/response-streaming-invocations"
+
+
+def test_invoke_prints_a_stream(stub: Stub) -> None:
+    log = base64.b64encode(b"START\nEND\n").decode()
+    events = [payload_chunk(b"one\n"), payload_chunk(b"\xfftwo"), invoke_complete(None, None, log)]
+    stub.on(f"{STREAM}?Qualifier=live", b"".join(events))
+    result = run(stub, "invoke", "f", "--stream", "--tail", "--qualifier", "live")
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, b"one\n\xfftwo", "START\nEND\n")
+    assert stub.requests[0][2]["X-Amz-Log-Type"] == "Tail"
+
+
+def test_a_stream_that_fails(stub: Stub) -> None:
+    stub.on(STREAM, payload_chunk(b"half") + invoke_complete("Unhandled", '{"errorType":"E"}', None))
+    stub.on(STREAM, payload_chunk(b"half"))
+    stub.on(STREAM, b"<html>no events</html>")
+    result = run(stub, "invoke", "f", "--stream")
+    assert (result.exit_code, result.stdout) == (1, "half")
+    assert 'the function failed (Unhandled): {"errorType":"E"}' in result.stderr
+    result = run(stub, "invoke", "f", "--stream")
+    assert (result.exit_code, "the answer broke off" in result.stderr) == (1, True)
+    result = run(stub, "invoke", "f", "--stream")
+    assert (result.exit_code, "not an event stream" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
