@@ -2,7 +2,7 @@
 
 Times in records are UTC with milliseconds; durations are milliseconds. Spans of platform.runtimeDone are responseLatency (from
 the event to the first byte of the answer), responseDuration (from there to its last) and runtimeOverhead (until the runtime
-asked for its next event).
+asked for its next event); the one of platform.report is extensionOverhead (from there until its extensions had).
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def runtime_done(work: Work, outcome: Outcome, produced_bytes: int, spans: bytes
     )
 
 
-def report(spec: FunctionSpec, work: Work, outcome: Outcome, trace: bytes) -> bytes:
+def report(spec: FunctionSpec, work: Work, outcome: Outcome, spans: bytes, trace: bytes) -> bytes:
     init = b"" if outcome.init_s is None else b',"initDurationMs":%.3f' % (outcome.init_s * 1000)
     return (
         b'{"requestId":"%b","metrics":{"durationMs":%.3f,"billedDurationMs":%d,"memorySizeMB":%d,"maxMemoryUsedMB":%d%b},'
-        b'"status":"%b"%b%b}'
+        b'"spans":[%b],"status":"%b"%b%b}'
     ) % (
         work.request_id.encode(),
         outcome.duration_s * 1000,
@@ -102,6 +102,7 @@ def report(spec: FunctionSpec, work: Work, outcome: Outcome, trace: bytes) -> by
         spec.memory_mb,
         -(-outcome.max_memory_bytes // MIB),
         init,
+        spans,
         outcome.status.value.encode(),
         _error(outcome),
         trace,
@@ -114,6 +115,11 @@ def spans(began: bytes, latency_s: float, answered_from: bytes, duration_s: floa
         b'{"name":"responseLatency","start":"%b","durationMs":%.3f},{"name":"responseDuration","start":"%b","durationMs":%.3f},'
         b'{"name":"runtimeOverhead","start":"%b","durationMs":%.3f}'
     ) % (began, latency_s * 1000, answered_from, duration_s * 1000, answered, overhead_s * 1000)
+
+
+def extension_overhead(began: bytes, duration_s: float) -> bytes:
+    """The span of platform.report."""
+    return b'{"name":"extensionOverhead","start":"%b","durationMs":%.3f}' % (began, duration_s * 1000)
 
 
 def _error(outcome: Outcome) -> bytes:

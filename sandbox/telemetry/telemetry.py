@@ -71,6 +71,7 @@ class Telemetry:
         self._began_s = self._began_wall_s = self._first_byte_s = self._answered_s = 0.0
         self._produced_bytes = 0
         self._runtime_done = False
+        self._runtime_done_s = 0.0
         self._emit("platform.initStart", records.init_start(spec, phase))
 
     def __repr__(self) -> str:
@@ -180,6 +181,7 @@ class Telemetry:
         if work is None or outcome is None or self._runtime_done:
             return
         self._runtime_done = True
+        self._runtime_done_s = done_s = self._clock.monotonic()
         spans = b""
         if outcome.status not in _BROKEN:
             began_s, first_s, answered_s = self._began_s, self._first_byte_s or self._answered_s, self._answered_s
@@ -190,7 +192,7 @@ class Telemetry:
                 at(wall_s + first_s - began_s),
                 answered_s - first_s,
                 at(wall_s + answered_s - began_s),
-                self._clock.monotonic() - answered_s,
+                done_s - answered_s,
             )
         self._tell(
             _PLATFORM, "platform.runtimeDone", records.runtime_done(work, outcome, self._produced_bytes, spans, self._trace)
@@ -210,7 +212,13 @@ class Telemetry:
                     said = final.log_lines[0] if final.log_lines else f"RequestId: {work.request_id} {final.error_type}"
                     self._emit("platform.fault", said)
                 self._emit("platform.end", {"requestId": work.request_id})
-            self._tell(_PLATFORM, "platform.report", records.report(self._spec, work, final, self._trace))
+            overhead = b""
+            if final.status not in _BROKEN:
+                since_s = self._runtime_done_s - self._began_s
+                overhead = records.extension_overhead(
+                    self._stamps.at(self._began_wall_s + since_s), self._clock.monotonic() - self._runtime_done_s
+                )
+            self._tell(_PLATFORM, "platform.report", records.report(self._spec, work, final, overhead, self._trace))
             if final.status in _BROKEN:
                 self.flush()
         self._busy = False

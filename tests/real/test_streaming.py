@@ -6,6 +6,8 @@ import base64
 import contextlib
 import http.client
 import json
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -221,3 +223,22 @@ def test_a_client_that_stalls_holds_nobody_else_up(product: Product, name: str) 
     while client.recv(1 << 20):
         pass
     client.close()
+
+
+def test_the_command_prints_a_stream(product: Product, name: str) -> None:
+    command = (
+        sys.executable,
+        "-m",
+        "gateway",
+        "invoke",
+        name,
+        '{"do":"lines=2"}',
+        "--stream",
+        "--endpoint",
+        product.instance.endpoint,
+    )
+    run = subprocess.run(command, capture_output=True, check=True)
+    assert run.stdout == b"line 0\nline 1\n"
+    run = subprocess.run([*command[:5], '{"do":"late"}', *command[6:]], capture_output=True, check=False)
+    assert (run.returncode, run.stdout) == (1, b"half")
+    assert b"Function.Late" in run.stderr

@@ -200,6 +200,7 @@ async def test_records() -> None:
         assert (report["requestId"], report["status"], report["tracing"]) == (request_id, "success", tracing)
         assert report["metrics"].keys() == {"durationMs", "billedDurationMs", "memorySizeMB", "maxMemoryUsedMB", "initDurationMs"}
         assert report["metrics"]["memorySizeMB"] == 128
+        assert [span["name"] for span in report["spans"]] == ["extensionOverhead"]
         assert outcome.init_s is not None
 
 
