@@ -74,7 +74,9 @@ class Kinds(dict[str, int]):
 class Tally:
     """What happened to the invocations of one function, all its versions together. `duration_s.count` is how many were run."""
 
-    __slots__ = ("cold_starts", "duration_s", "errors", "failed_starts", "not_run", "throttles", "waited", "waited_s")
+    __slots__ = (
+        "cold_starts", "duration_s", "errors", "failed_starts", "not_run", "provisioned", "throttles", "waited", "waited_s",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.duration_s = Histogram(DURATION_FINE_S)  #: from the event's hand-over to the answer, whatever the answer was
@@ -83,6 +85,7 @@ class Tally:
         self.not_run = Kinds()  #: could not be run, by why
         self.cold_starts = 0  #: sandboxes that were given the function and could take work
         self.failed_starts = 0
+        self.provisioned = Kinds()  #: of versions that have it: ``used`` and, when all of it was busy, ``spilled``
         self.waited = 0  #: invocations that waited for a sandbox and got one
         self.waited_s = 0.0  #: so long in all
 
@@ -92,6 +95,7 @@ class Tally:
         other.errors = self.errors.copy()
         other.throttles = self.throttles.copy()
         other.not_run = self.not_run.copy()
+        other.provisioned = self.provisioned.copy()
         other.cold_starts, other.failed_starts = self.cold_starts, self.failed_starts
         other.waited, other.waited_s = self.waited, self.waited_s
         return other

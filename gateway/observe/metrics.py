@@ -105,6 +105,10 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
         "lambent_not_run", "Invocations that got no sandbox through our fault: failed, late_start, too_large, closing.", "reason",
         ((name, tally.not_run) for name, tally in functions),
     )  # fmt: skip
+    yield _by_kind(
+        "lambent_provisioned_invocations", "Invocations of versions with provisioned concurrency: used, spilled.", "kind",
+        ((name, tally.provisioned) for name, tally in functions),
+    )  # fmt: skip
     yield from (duration, waits, colds, failed)
 
 

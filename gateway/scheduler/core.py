@@ -51,7 +51,7 @@ class Core(Providing):
             group = self.new_group(key, version, now)
         ticket.group = group
         out: list[Command] = []
-        if group.provision is not None and group.provision.idle:
+        if group.provision is not None:
             self.begin(ticket, group.provision, now, out)
             return out
         if not group.share.enter(now):

@@ -19,14 +19,20 @@ class Providing(Moves):
     # --- work
 
     def begin(self, ticket: Ticket, provision: Provision, now: float, out: Out) -> None:
-        """An invocation comes while a provisioned sandbox of its version is idle: the slot that this one keeps is for it."""
-        share = ticket.group.share
-        share.keep(-1)
-        entered = share.enter(now)
-        share.keep(1)
+        """An invocation of a provisioned version: the slot that an idle sandbox of it keeps is for it; else it is on demand."""
+        group = ticket.group
+        share = group.share
+        idle = bool(provision.idle)
+        if idle:
+            share.keep(-1)
+            entered = share.enter(now)
+            share.keep(1)
+        else:
+            entered = share.enter(now)
         if entered:
+            group.tally.provisioned.add("used" if idle else "spilled")
             self.place(ticket, now, out)
-        else:  # the rate is used up, or the limit is less than what is provisioned
+        else:  # nothing is free, the rate is used up, or the limit is less than what is provisioned
             self.hold(ticket, now, out)
 
     def keep(self, instance: Instance, now: float, out: Out) -> None:

@@ -70,6 +70,7 @@ def test_they_are_there_before_anybody_asks_and_used_first() -> None:
         assert standing(world, provisioned(3)).available == 0
         spilled = await world.invoke(qualifier="1")
         assert spilled.took_s > RUN_S, "one more than there are is an invocation on demand"
+        assert world.tallies.of("echo").provisioned == {"used": 3, "spilled": 1}
         assert [(await one).took_s for one in first] == [pytest.approx(RUN_S)] * 3
         for _ in range(10):
             assert (await world.invoke(qualifier="1")).took_s == pytest.approx(RUN_S)

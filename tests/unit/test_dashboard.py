@@ -25,7 +25,7 @@ def answered() -> dict[str, set[str]]:
     """Labels of every series of a gateway in which everything happened."""
     tally, totals = Tally(), Totals()
     tally.failed_starts = 1
-    for kinds in (tally.errors, tally.throttles, tally.not_run, totals.stem_failures):
+    for kinds in (tally.errors, tally.throttles, tally.not_run, tally.provisioned, totals.stem_failures):
         kinds.add("some")
     picture = Picture(
         version="1", driver="native", functions=[("echo", tally)], totals=totals, lag_s=Histogram(LAG_S), sandboxes={}, running=0,

@@ -49,7 +49,7 @@ def test_of_a_gateway(accept: str) -> None:
     tally.failed_starts = 1
     for value in (0.0, 0.0003, 0.2, 61, 1e7):
         tally.duration_s.add(value)
-    for kinds in (tally.errors, tally.throttles, tally.not_run, totals.stem_failures):
+    for kinds in (tally.errors, tally.throttles, tally.not_run, tally.provisioned, totals.stem_failures):
         kinds.add("some")
     picture = Picture(
         version='1"\\\n', driver="native", functions=[("echo", tally), ("(rest)", Tally())], totals=totals,
