@@ -58,7 +58,7 @@ function document(error) {
     try {
         if (types.isNativeError(error) || looksLikeError(error)) {
             // DEL is no character of JSON strings for what reads this next on AWS
-            const clean = (value) => String(value).replaceAll('\x7F', '%7F');
+            const clean = (value) => value?.replaceAll('\x7F', '%7F');
             return { errorType: clean(error.name), errorMessage: clean(error.message), trace: clean(error.stack).split('\n') };
         }
         return { errorType: typeof error, errorMessage: error.toString(), trace: [] };

@@ -55,7 +55,7 @@ function patchConsole() {
     const least = Math.max(0, LEVELS.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL?.toUpperCase()));
     for (const [method, level] of Object.entries(METHODS)) {
         const heard = LEVELS.indexOf(level) >= least;
-        console[method] = heard ? (...values) => write(line(level, values)) : () => {};
+        console[method] = heard ? (message, ...rest) => write(line(level, [message, ...rest])) : () => {};
     }
     logError = (title, error) => {
         if (json) console.error(errors.asError(error));

@@ -40,6 +40,7 @@ class Runtime {
     async serve(root, handlerName) {
         makeGlobal();
         this._function = await load(root, handlerName);
+        this.handler = this._function.handler; // called as a method of Runtime, so that traces say what they say on AWS
         this._iterate();
     }
 
@@ -121,8 +122,7 @@ class Runtime {
             else this._fail(id, new errors.NodeJsExit(errors.PROMISE_LEFT));
         };
         try {
-            const { handler } = this._function;
-            const result = handler(JSON.parse(body), context.complete(base, headers), callback);
+            const result = this.handler(JSON.parse(body), context.complete(base, headers), callback);
             if (typeof result?.then !== 'function') return;
             const settled = once.only((value) => {
                 this._whenEmpty = () => {};
@@ -130,7 +130,7 @@ class Runtime {
             });
             result.then(settled, (error) => base.fail(error));
         } catch (error) {
-            callback(isError(error) ? error : 'handled');
+            callback(error); // null and undefined are no errors, as on AWS
         }
     }
 
@@ -145,8 +145,7 @@ class Runtime {
     // A handler as AWS has them from Node.js 24 on: what it returns, or what the promise that it returns becomes, is the answer.
     async _await(id, headers, body) {
         try {
-            const { handler } = this._function;
-            const result = await handler(JSON.parse(body), context.complete({}, headers));
+            const result = await this.handler(JSON.parse(body), context.complete({}, headers));
             await new Promise(setImmediate);
             this._succeed(id, result);
         } catch (error) {
@@ -184,8 +183,7 @@ class Runtime {
             this._report = (_, done) => done(); // the answer is out: the platform will report the exit
         });
         try {
-            const { handler } = this._function;
-            const result = handler(JSON.parse(body), stream, context.complete(base, headers));
+            const result = this.handler(JSON.parse(body), stream, context.complete(base, headers));
             if (typeof result?.then !== 'function') {
                 this._failStream(stream, 'Streaming does not support non-async handlers.');
             } else if ((await result) !== undefined) {
@@ -221,12 +219,15 @@ class Once {
 }
 
 function stringify(result) {
+    let text;
     try {
-        return JSON.stringify(result === undefined ? null : result) ?? 'null';
+        text = JSON.stringify(result === undefined ? null : result);
     } catch {
         const message = 'Unable to stringify response body';
         throw ASYNC_ONLY ? new errors.JSONStringifyError(message) : new Error(message);
     }
+    if (text === undefined) throw new TypeError('Wrong arguments'); // a function or a symbol; the words of AWS's client
+    return text;
 }
 
 // Be the runtime of the function that the environment says. `fd`, if any, is a socket connected to the Runtime API.

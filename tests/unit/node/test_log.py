@@ -35,7 +35,7 @@ def test_text(tmp_path: Path) -> None:
     assert text == (
         "TIME\tundefined\tINFO\tat init\n"
         "TIME\tid-1\tTRACE\tt\nTIME\tid-1\tDEBUG\td\nTIME\tid-1\tINFO\ti 5\nTIME\tid-1\tINFO\tl { a: 1 }\nTIME\tid-1\tWARN\tw\n"
-        "TIME\tid-1\tERROR\te\nTIME\tid-1\tFATAL\tf\nTIME\tid-1\tINFO\ttwo\nlines\nTIME\tid-1\tINFO\t\nraw\n"
+        "TIME\tid-1\tERROR\te\nTIME\tid-1\tFATAL\tf\nTIME\tid-1\tINFO\ttwo\nlines\nTIME\tid-1\tINFO\tundefined\nraw\n"
     )
 
 

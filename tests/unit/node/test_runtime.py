@@ -86,7 +86,7 @@ HANDLERS: dict[str, tuple[str, Any]] = {
     "promise": ("exports.handler = (event) => new Promise((resolve) => setTimeout(resolve, 1, 'later'))", "later"),
     "thenable": ("exports.handler = () => ({then: (resolve) => resolve(5)})", 5),
     "undefined": ("exports.handler = async () => {}", None),
-    "function": ("exports.handler = async () => () => 1", None),
+    "function": ("exports.handler = async () => () => 1", ("TypeError", "Wrong arguments")),
     "callback": ("exports.handler = (event, context, callback) => callback(null, event)", {"in": 1}),
     "callback after timer": ("exports.handler = (event, context, callback) => { setTimeout(callback, 1, null, 'x') }", "x"),
     "callback waits for timers": (
