@@ -12,7 +12,7 @@ import pytest
 pytestmark = [pytest.mark.bench, pytest.mark.real, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("which", ["warm", "cold"])
+@pytest.mark.parametrize("which", ["warm", "cold", "lifecycle"])
 def test_bars_are_met(which: str) -> None:
     command = [sys.executable, "-m", "gateway", "bench", which, "--json", "--check"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAMBENT_")}

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from gateway.cli.bench import extensions as bench
+from gateway.cli.bench.instance import Instance
+from tests import conftest
 from tests.real import expected
 from tests.real.extensions import LANGUAGES, PYTHON, deploy, said, told
 from tests.real.product import Product, eventually
@@ -181,6 +186,7 @@ def test_time_out(product: Product) -> None:
     )
     name = deploy(product, code, {"agent": PYTHON}, Timeout=1)
     expected.TIMED_OUT(product.invoke(name, "hang"))
+    eventually(lambda: product.sandboxes(name).keys() <= {"idle", "frozen"})  # else another one serves the next
     assert product.invoke(name).value is True
     reasons = [one["shutdownReason"] for one in said(product, name, "agent") if "shutdownReason" in one]
     assert reasons == ["timeout"]
@@ -248,3 +254,29 @@ def test_init_errors_of_every_kind(product: Product) -> None:
         assert log.index("Phase: invoke") < log.index(f"START RequestId: {answer.request_id}")
         assert re.search(rf"REPORT RequestId: {answer.request_id}\t.*\tStatus: error\tError Type: \S+", log)
         assert "Init Duration" not in log.rpartition("REPORT RequestId")[2], "an Init within the invocation is part of it"
+
+
+def test_lambent_that_ends_gives_extensions_their_time(up: Callable[..., Instance], tmp_path: Path) -> None:
+    instance = up()
+    product = Product(instance, conftest.client_for(instance.endpoint))
+    name = deploy(product, ECHO, {"agent": PYTHON, "other": PYTHON}, {"DO_other": "ignore SIGTERM"})
+    product.invoke(name)
+    product.client.close()
+    began_s = time.monotonic()
+    assert instance.close() == 0
+    assert time.monotonic() - began_s > 1.9, "the other one stays, and is killed after two seconds"
+    logs = "".join(path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file() and "logs" in path.parts)
+    for extension in ("agent", "other"):
+        assert re.search(rf"{extension}[^\n]*SHUTDOWN[^\n]*spindown", logs)
+
+
+@pytest.mark.timeout(120)
+def test_fifty_that_resist_are_killed_after_two_seconds_and_not_before(tmp_path: Path) -> None:
+    """Within how many milliseconds is for `lambent bench lifecycle --check`, on a machine without other work."""
+    extension = tmp_path / bench.NAME
+    if not bench.compiled("extension.c", extension):
+        pytest.skip("this host has no C compiler")
+    first, median, last = bench.shutdown(tmp_path / "data", extension, lambda what: None)
+    assert first.value >= 1980
+    assert median.value < 2500
+    assert last.value < 5000

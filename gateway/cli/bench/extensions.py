@@ -31,6 +31,7 @@ from gateway.cli.bench.load import Target, burst_ms, percentile
 from gateway.cli.bench.report import Figure
 from gateway.cli.deploy import Wish, publish_url, put, python_runtimes, settle
 from gateway.clock import SystemClock
+from sandbox.native.processes import descendants
 
 NAME: Final = "lambent-bench"  #: of the extension, as extension.c has it
 SANDBOXES: Final = 50  #: at least; a burst starts fewer than it has requests, since some wait for those that are done
@@ -58,7 +59,7 @@ def measure(base: Path, count: int, step: Step) -> list[Figure]:
     executable = base / NAME
     if not compiled("extension.c", executable):
         return []
-    return _cost(base / "cost", executable, count, step) + _shutdown(base / "shutdown", executable, step)
+    return _cost(base / "cost", executable, count, step) + shutdown(base / "shutdown", executable, step)
 
 
 def _cost(data_dir: Path, extension: Path, count: int, step: Step) -> list[Figure]:
@@ -85,11 +86,10 @@ def _cost(data_dir: Path, extension: Path, count: int, step: Step) -> list[Figur
     ]
 
 
-def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
+def shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
     """Sandboxes, frozen by then, whose extension ignores SIGTERM and SHUTDOWN, all told to end at once on a busy machine."""
     step(f"shutdown of {SANDBOXES} sandboxes that resist")
-    with Instance(data_dir, {}) as instance:
-        api = instance.api
+    with Instance(data_dir, {}) as instance, contextlib.closing(instance.api) as api:
         name = "stays"
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as package:
@@ -103,7 +103,7 @@ def _shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
             there = wait(instance, lambda now: at_rest(now) and set(now["functions"][name]) == {"frozen"})["functions"][name][
                 "frozen"
             ]
-        watched = _processes()
+        watched = _processes(instance.process.pid)
         if len(watched) != there:
             raise click.ClickException(f"{len(watched)} extensions run, not {there}")
         with _busy():
@@ -135,19 +135,18 @@ def configure(api: Api, name: str, **changes: Any) -> None:
     settle(api, name)
 
 
-def _processes() -> dict[tuple[int, int], int]:
-    """The extensions that run: by user and number inside, as they know themselves, the number outside."""
+def _processes(supervisor: int) -> dict[tuple[int, int], int]:
+    """The extensions of one Lambent: by user and number inside, as they know themselves, the number outside."""
     found: dict[tuple[int, int], int] = {}
-    for directory in Path("/proc").iterdir():
-        if not directory.name.isdigit():
-            continue
+    for pid in descendants(supervisor):
         with contextlib.suppress(OSError):
+            directory = Path(f"/proc/{pid}")
             command = (directory / "cmdline").read_bytes().split(b"\0")[0]
             if command.endswith(f"/extensions/{NAME}".encode()):
                 status = (directory / "status").read_text()
                 user, inside = re.search(r"\nUid:\t(\d+)", status), re.search(r"\nNSpid:.*?(\d+)\n", status)
                 if user is not None and inside is not None:
-                    found[int(user[1]), int(inside[1])] = int(directory.name)
+                    found[int(user[1]), int(inside[1])] = pid
     return found
 
 
