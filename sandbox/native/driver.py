@@ -174,12 +174,19 @@ class NativeHandle:
     async def tcp_socket(self) -> socket.socket:
         self._check()
         made: list[socket.socket] = []
-        asking = self._driver.request({"op": "socket", "id": self.id}, lambda _, fds: made.append(_socket(fds[0])))
+        wanted = True
+
+        def received(_: Message, fds: list[int]) -> None:
+            made.append(_socket(fds[0]))
+            if not wanted:  # whoever asked was cancelled
+                made.pop().close()
+
         try:
-            await asking
+            await self._driver.request({"op": "socket", "id": self.id}, received)
         except BaseException:
-            for sock in made:
-                sock.close()
+            wanted = False
+            while made:
+                made.pop().close()
             raise
         return made[0]
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import httptools
 
+from sandbox.errors import SandboxError
 from sandbox.telemetry.subscription import Subscription
 
 Dial = Callable[[], Awaitable[socket.socket]]
@@ -43,20 +44,13 @@ class HttpSender:
         body = b"[%b]" % b",".join(batch)
         request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         exchange, self._exchange = self._exchange, None
+        status = None
         if exchange is not None and exchange.usable:
-            try:
+            with contextlib.suppress(ConnectionError):  # else it had grown too old for the listener
                 status = await exchange.ask(request)
-            except ConnectionError:  # it had grown too old for the listener
-                exchange = None
-        else:
-            exchange = None
-        if exchange is None:
+        if exchange is None or status is None:
             exchange = await connected(_Exchange, self._dial, self._port)
-            try:
-                status = await exchange.ask(request)
-            except BaseException:
-                exchange.abort()
-                raise
+            status = await exchange.ask(request)
         if exchange.usable:
             self._exchange = exchange
         else:
@@ -131,9 +125,13 @@ class _Exchange(_Connection):
         self._answering = False
 
     async def ask(self, request: bytes) -> int:
-        """The status of the answer. Raises OSError."""
+        """The status of the answer. Raises OSError; then, or cancelled, the connection is of no more use."""
         self._transport.write(request)
-        return await self._told()
+        try:
+            return await self._told()
+        except BaseException:
+            self.abort()
+            raise
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None:
@@ -185,7 +183,10 @@ class _Lines(_Connection):
 async def connected(kind: type[_Kind], dial: Dial, port: int) -> _Kind:
     """A connection to the listener at `port`. Raises OSError."""
     loop = asyncio.get_running_loop()
-    sock = await dial()
+    try:
+        sock = await dial()
+    except SandboxError as error:  # the sandbox is going, or the spawner is
+        raise Rejected(f"no way to the listener: {error}") from error
     try:
         await loop.sock_connect(sock, (_HERE, port))
         _, protocol = await loop.create_connection(kind, sock=sock)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.errors import SandboxGone
 from sandbox.telemetry.delivery import HttpSender, Rejected, TcpSender
 from sandbox.telemetry.subscriber import Subscriber
 from sandbox.telemetry.subscription import Category, Subscription
@@ -138,6 +139,36 @@ async def test_listeners_that_fail(answer: bytes) -> None:
         sender.close()
     with pytest.raises(ConnectionRefusedError):
         await sender.send([b"1"])
+
+
+async def test_cancelled_it_leaves_no_connection() -> None:
+    """The second time on the connection of the first."""
+    silent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(OK)
+        await request(reader)
+        silent.set()
+        assert await reader.read() == b"", "it is closed"
+
+    async with listening(serve) as port:
+        sender = HttpSender(subscription(port), dial)
+        await sender.send([b"1"])
+        sending = asyncio.get_running_loop().create_task(sender.send([b"2"]))
+        await silent.wait()
+        sending.cancel()
+        await asyncio.wait({sending})
+        sender.close()
+
+
+async def test_no_way_in_is_as_no_listener() -> None:
+    async def nowhere() -> socket.socket:
+        raise SandboxGone
+
+    for sender in (HttpSender(subscription(), nowhere), TcpSender(subscription(path=None), nowhere)):
+        with pytest.raises(OSError, match="no way to the listener"):
+            await sender.send([b"1"])
 
 
 async def test_tcp_sends_lines() -> None:

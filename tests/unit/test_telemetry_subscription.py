@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox.runtime_api.session import Refused
 from sandbox.telemetry.subscription import BUFFERING, Category, parse
@@ -105,3 +108,35 @@ def test_several_at_once() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff"])
 def test_what_is_no_object(body: bytes) -> None:
     assert wrong(body)[:2] == (400, "ValidationError")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from(["HTTP", "TCP"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["protocol", "URI", "port", "method", "encoding", *BUFFERING]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["schemaVersion", "types", "destination", "buffering"]), JSON), st.booleans())
+def test_anything_is_refused_or_valid(body: dict[str, Any], logs: bool) -> None:
+    with contextlib.suppress(Refused):
+        found = parse(json.dumps({**USUAL, "schemaVersion": "2021-03-18" if logs else "2025-01-29", **body}).encode(), logs=logs)
+        assert 1 <= found.port <= 65_535
+        assert found.types
+
+
+@given(st.text())
+def test_any_uri(uri: str) -> None:
+    with contextlib.suppress(Refused):
+        found = parse(json.dumps({**USUAL, "destination": {"protocol": "HTTP", "URI": uri}}).encode(), logs=False)
+        assert found.path is not None
+        assert found.path.startswith("/")
+        assert found.path.isprintable()
