@@ -59,6 +59,7 @@ class Jail:
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._stem: asyncio.Future[None] = self._loop.create_future()
+        self._waits = False  # the runtime, for its function
         self._unclaimed: list[int] = []  # descriptors that came with the news that it is a stem, until `stem` takes them
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._channel = Channel(control, self._on_message, self._on_closed)
@@ -91,6 +92,8 @@ class Jail:
             await asyncio.shield(self._stem)
         if self.stopping:
             raise Ended("it was stopped")
+        if not self._waits:
+            raise Ended(self._reason)
         fds, self._unclaimed = self._unclaimed, []
         return fds
 
@@ -101,6 +104,7 @@ class Jail:
                 os.close(fd)
             raise Ended(self._reason)
         self.specialised = True
+        self._waits = False
         self._oom_kills = self.group.oom_kills()
         self._channel.send(message, fds)
 
@@ -136,6 +140,7 @@ class Jail:
     def _on_message(self, message: Message, fds: list[int]) -> None:
         if message["event"] == "stem" and not self._stem.done():
             self._unclaimed = fds
+            self._waits = True
             if "lost" in message:
                 self._stem.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
             else:
@@ -143,7 +148,13 @@ class Jail:
             return
         for fd in fds:
             os.close(fd)
-        if message["event"] == "exit" and not self.stopping:
+        if message["event"] == "exit" and self._waits and "extension" not in message:
+            # Perhaps in one breath with the news that it waits, and so before the answer that tells of that: the gateway would
+            # take this for the exit of the runtime before, or of nobody's, and give the function to a dead process.
+            self._waits = False
+            self._reason = "the runtime process ended before it was given a function"
+            self._kill()
+        elif message["event"] == "exit" and not self.stopping:
             status: Message = {key: message[key] for key in _SEND_ONLY if message.get(key) is not None}
             status["oom"] = self.group.oom_kills() > self._oom_kills
             self._on_exit(status)
