@@ -59,6 +59,7 @@ class Inside:
         "_lambda_endpoint",
         "_log",
         "_log_pipe",
+        "_platform",
         "_reason",
         "_renewing",
         "_runtime_alive",
@@ -93,6 +94,7 @@ class Inside:
     _api: RuntimeApi
     _deadline: Deadline
     _log: Callable[[bytes], None]
+    _platform: Callable[[str], None]
     _log_pipe: LogPipe
     _telemetry: Telemetry | None  # where there are extensions that may want it
     _extension_pipe: LogPipe | None
@@ -243,7 +245,7 @@ class Inside:
         duration_s = self._clock.monotonic() - self._began_s
         self._drain()
         self._report_extensions()
-        self._log(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
+        self._platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
         if self._telemetry is not None:
             self._telemetry.init_over(status, error_type)
 
@@ -251,7 +253,7 @@ class Inside:
         if self._api.extensions is not None:
             assert self.spec is not None
             for extension in self._api.extensions:
-                self._log(platform_lines.extension(self.spec, self._clock.wall(), extension))
+                self._platform(platform_lines.extension(self.spec, self._clock.wall(), extension))
                 if self._telemetry is not None:
                     self._telemetry.extension(extension)
 

@@ -3,7 +3,7 @@ r"""The platform's lines about Init in a function's log, as AWS writes them. [P]
 Text, as in logs that users of AWS posted: ``INIT_START Runtime Version: python:3.11.v7\tRuntime Version ARN: …`` when the first
 Init begins; ``EXTENSION\tName: …\tState: Ready\tEvents: [INVOKE,SHUTDOWN]`` for each extension when an Init is over;
 ``INIT_REPORT Init Duration: … ms\tPhase: init\tStatus: timeout`` only about one that failed. With LogFormat JSON the events of
-the Telemetry API instead: ``platform.initStart``, ``platform.extension``, ``platform.initReport``.
+the Telemetry API instead: ``platform.initStart``, ``platform.extension``, ``platform.initReport``. All without a line feed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sandbox.runtime_api.extensions import Extension
 from sandbox.spec import FunctionSpec
 
 
-def init_start(spec: FunctionSpec, wall_s: float) -> bytes:
+def init_start(spec: FunctionSpec, wall_s: float) -> str:
     """The first Init begins; `wall_s` is since the epoch."""
     version, arn = runtime_version(spec.runtime, spec.region)
     if spec.log_format == "JSON":
@@ -35,10 +35,10 @@ def init_start(spec: FunctionSpec, wall_s: float) -> bytes:
             "instanceMaxMemory": spec.memory_mb << 20,
         }
         return _event("platform.initStart", wall_s, record)
-    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n".encode()
+    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}"
 
 
-def init_report(spec: FunctionSpec, wall_s: float, duration_s: float, phase: str, status: str, error_type: str | None) -> bytes:
+def init_report(spec: FunctionSpec, wall_s: float, duration_s: float, phase: str, status: str, error_type: str | None) -> str:
     """An Init failed; `phase` is ``init`` or ``invoke``, `status` ``error`` or ``timeout``."""
     if spec.log_format == "JSON":
         record: dict[str, Any] = {
@@ -51,10 +51,10 @@ def init_report(spec: FunctionSpec, wall_s: float, duration_s: float, phase: str
             record["errorType"] = error_type
         return _event("platform.initReport", wall_s, record)
     type_field = f"\tError Type: {error_type}" if error_type else ""
-    return f"INIT_REPORT Init Duration: {duration_s * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{type_field}\n".encode()
+    return f"INIT_REPORT Init Duration: {duration_s * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{type_field}"
 
 
-def extension(spec: FunctionSpec, wall_s: float, about: Extension) -> bytes:
+def extension(spec: FunctionSpec, wall_s: float, about: Extension) -> str:
     """How far an extension came when an Init was over."""
     if spec.log_format == "JSON":
         record: dict[str, Any] = {"name": about.name, "state": about.state.value, "events": list(about.events)}
@@ -62,7 +62,7 @@ def extension(spec: FunctionSpec, wall_s: float, about: Extension) -> bytes:
             record["errorType"] = about.error_type
         return _event("platform.extension", wall_s, record)
     error = f"\tError Type: {_one_line(about.error_type)}" if about.error_type else ""
-    return f"EXTENSION\tName: {_one_line(about.name)}\tState: {about.state}\tEvents: [{','.join(about.events)}]{error}\n".encode()
+    return f"EXTENSION\tName: {_one_line(about.name)}\tState: {about.state}\tEvents: [{','.join(about.events)}]{error}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,6 +78,6 @@ def _one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
-def _event(kind: str, wall_s: float, record: dict[str, Any]) -> bytes:
+def _event(kind: str, wall_s: float, record: dict[str, Any]) -> str:
     time = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({"time": time, "type": kind, "record": record}) + b"\n"
+    return orjson.dumps({"time": time, "type": kind, "record": record}).decode()

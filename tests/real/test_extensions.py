@@ -71,8 +71,8 @@ def test_from_register_to_shutdown(product: Product, language: str, frozen: bool
 
 
 def test_the_log_of_a_first_invocation(product: Product) -> None:
-    """INIT_START, what the extension wrote, its state, then the invocation; Init is billed."""
-    name = deploy(product, "print('init')\n" + ECHO, {"agent": PYTHON})
+    """INIT_START, what was written, the extension's state on a line of its own, then the invocation; Init is billed."""
+    name = deploy(product, "print('init', end='')\n" + ECHO, {"agent": PYTHON})
     answer = product.invoke(name)
     lines = product.log(name)
     assert re.fullmatch(r"INIT_START Runtime Version: python:3\.\d+\.v1\tRuntime Version ARN: arn:aws:lambda:\S+", lines[0])

@@ -16,9 +16,9 @@ JSON = dataclasses.replace(SPEC, log_format="JSON")
 
 def test_init_report() -> None:
     report = platform_lines.init_report(SPEC, WALL_S, 1.23604, "init", "timeout", None)
-    assert report == b"INIT_REPORT Init Duration: 1236.04 ms\tPhase: init\tStatus: timeout\n"
+    assert report == "INIT_REPORT Init Duration: 1236.04 ms\tPhase: init\tStatus: timeout"
     report = platform_lines.init_report(SPEC, WALL_S, 0.1, "invoke", "error", "Runtime.ExitError")
-    assert report.endswith(b"\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError\n")
+    assert report.endswith("\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError")
     document = json.loads(platform_lines.init_report(JSON, WALL_S, 0.1, "invoke", "error", "Runtime.ExitError"))
     assert (document["time"], document["type"]) == ("2026-11-21T09:37:00.000Z", "platform.initReport")
     assert document["record"] == {
@@ -54,4 +54,4 @@ def test_what_an_extension_calls_itself_is_one_line() -> None:
     extension = Extension("a\nREPORT RequestId: forged", external=False)
     extension.error_type = "x\ny"
     line = platform_lines.extension(SPEC, WALL_S, extension)
-    assert line == b"EXTENSION\tName: a REPORT RequestId: forged\tState: Started\tEvents: []\tError Type: x y\n"
+    assert line == "EXTENSION\tName: a REPORT RequestId: forged\tState: Started\tEvents: []\tError Type: x y"
