@@ -35,6 +35,7 @@ ANNOUNCED: Final = {
     extensions.State.INIT_ERROR: "Extension.InitError",
     extensions.State.EXIT_ERROR: "Extension.ExitError",
 }
+LONGEST_LINE_BYTES: Final = 256 * 1024  # of an extension, until it is cut
 _RELEASED: Final = Event.RELEASED
 _SENT, _READY = session.State.SENT, session.State.READY
 
@@ -50,6 +51,7 @@ class Inside:
         "_deadline",
         "_ending",
         "_exit",
+        "_extension_line",
         "_extension_pipe",
         "_grace",
         "_handle",
@@ -98,6 +100,7 @@ class Inside:
     _log_pipe: LogPipe
     _telemetry: Telemetry | None  # where there are extensions that may want it
     _extension_pipe: LogPipe | None
+    _extension_line: bytes  # that extensions have begun
     _tasks: Tasks
     _renewing: asyncio.Task[None] | None
     _stopping: asyncio.Task[None] | None
@@ -294,6 +297,8 @@ class Inside:
         self._log_pipe.close()
         if self._extension_pipe is not None:
             self._extension_pipe.close()
+            if self._extension_line:
+                self._extension_output(b"\n")
 
     # Renewing.
 
@@ -332,7 +337,14 @@ class Inside:
             self._telemetry.output(Category.FUNCTION, data)
 
     def _extension_output(self, data: bytes) -> None:
-        self._log(data)
+        """Whole lines, since two processes write to one log: a line that the function has begun is not an extension's to end."""
+        *lines, rest = (self._extension_line + data).split(b"\n")
+        if len(rest) > LONGEST_LINE_BYTES:
+            lines.append(rest)
+            rest = b""
+        self._extension_line = rest
+        if lines:
+            self._platform(b"\n".join(lines).decode("utf-8", "replace"))
         if self._telemetry is not None:
             self._telemetry.output(Category.EXTENSION, data)
 

@@ -99,6 +99,7 @@ class Sandbox(Inside):
         self._log_pipe = LogPipe(handle.log_fd, lambda data: None)
         self._telemetry: Telemetry | None = None  # where there are extensions that may want it
         self._extension_pipe: LogPipe | None = None
+        self._extension_line = b""
         self._tasks = Tasks(self._task_failed)
         self._renewing: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None

@@ -571,3 +571,26 @@ async def test_a_sandbox_that_goes_as_a_whole_is_not_shut_down() -> None:
         await made.sandbox.stop()
         assert now() == pytest.approx(0, abs=0.01)
         assert agent.told == []
+
+
+async def test_lines_of_extensions_are_whole() -> None:
+    async def agent(extension: FakeExtension) -> None:
+        identifier = await extension.register("agent", "INVOKE")
+        await extension.next_event(identifier)
+        await extension.print(b"one\nt")
+        await extension.sleep(0.1)
+        await extension.print(b"wo\nlast")
+        await extension.next_event(identifier)
+
+    platform: list[str] = []
+    driver = FakeDriver(echo)
+    driver.extensions["agent"] = agent
+    sandbox = await Sandbox.open(await driver.create(KEY), KEY, clock=LoopClock())
+    user = User(sandbox)
+    await sandbox.init(dataclasses.replace(SPEC, extensions=("agent",)), user.write_log, platform.append)
+    await user.run()
+    assert platform[-2:] == ["one", "two"]
+    await sandbox.stop()
+    await driver.close()
+    assert platform[-1] == "last"
+    assert user.log == b""
