@@ -43,7 +43,13 @@ _VARIABLES = (
     ("N_PREFIX", "n/versions/node/*/bin"),
     ("XDG_DATA_HOME", "fnm/node-versions/*/installation/bin"),
 )
-_QUESTION = "console.log(JSON.stringify([process.release.name, process.versions.node]))"
+_QUESTION = """
+const own = require('path').resolve(process.execPath, '../../lib') + '/'
+let mapped = ''
+try { mapped = require('fs').readFileSync('/proc/self/maps', 'latin1') } catch {}
+const linked = mapped.split('\\n').some((line) => line.includes(' ' + own))
+console.log(JSON.stringify([process.release.name, process.versions.node, linked && own !== '/usr/lib/' ? own : null]))
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,12 +57,8 @@ class Node:
     """One Node.js that ran."""
 
     version: tuple[int, int, int]
-    executable: Path  #: below `prefix`
-
-    @property
-    def prefix(self) -> Path:
-        """The tree that holds it whole, which a sandbox has at /var/lang."""
-        return self.executable.parent.parent
+    executable: Path
+    libraries: Path | None = None  #: of shared libraries that came with it (Conda's, for instance), where there are any
 
     @property
     def runtime(self) -> str:
@@ -78,14 +80,14 @@ def search_directories(root: Path, homes: Iterable[Path], environ: dict[str, str
 
 
 def candidates(directories: Iterable[Path]) -> list[Path]:
-    """Real paths of what looks like Node.js, each once. It must be in a directory `bin`: the one above is its tree."""
+    """Real paths of what looks like Node.js, each once."""
     found: dict[Path, None] = {}
     for directory in dict.fromkeys(directories):
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(directory)):
                 if _NAME.fullmatch(name):
                     path = (directory / name).resolve()
-                    if path.parent.name == "bin" and interpreters.is_program(path):
+                    if interpreters.is_program(path):
                         found[path] = None
     return list(found)
 
@@ -115,13 +117,13 @@ def inspect(path: Path) -> Node | None:
 def read_answer(path: Path, answer: str) -> Node | None:
     """None for what is something else (bun and deno have a `node` too) or of another major version."""
     try:
-        name, version = json.loads(answer)
+        name, version, libraries = json.loads(answer)
     except (ValueError, TypeError):
         return None
     match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", str(version))
     if name != "node" or match is None or int(match[1]) not in MAJORS:
         return None
-    return Node((int(match[1]), int(match[2]), int(match[3])), path)
+    return Node((int(match[1]), int(match[2]), int(match[3])), path, Path(libraries) if libraries else None)
 
 
 def find_nodes(root: Path = Path("/"), homes: Iterable[Path] | None = None) -> list[Node]:

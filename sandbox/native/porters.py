@@ -32,7 +32,7 @@ class Porters(Zygotes):
     """One process for all, started when first asked for and replaced when it dies."""
 
     def __init__(self, directory: Path, resolv_conf: str, groups: Cgroups, inits: Callable[[], Collection[int]]) -> None:
-        super().__init__(directory, resolv_conf, groups, {_ANY: Tree("", "")}, inits)
+        super().__init__(directory, resolv_conf, groups, {_ANY: Tree({}, "")}, inits)
         self.directory = directory
 
     def prepare(self) -> None:

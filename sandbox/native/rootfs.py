@@ -85,17 +85,20 @@ def build(root: Path, tree: Tree, resolv_conf: str) -> None:
     for path in sorted((GUEST / "python").glob("lambent_*.py")):
         shutil.copyfile(path, runtime / path.name)
     (runtime / "lambent_zygote.py").write_text(ZYGOTE)
-    bind(tree.prefix, root / "var/lang")
-    if not tree.beside:
-        _mask_packages(root / "var/lang")
+    for inside, outside in tree.parts.items():
+        place = root / inside.lstrip("/")
+        if os.path.isdir(outside):
+            place.mkdir(parents=True, exist_ok=True)
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        bind(outside, place)
+    _mask_packages(root / tree.home.lstrip("/"))
+    if tree.program is None:
         return
-    beside = root / BESIDE.lstrip("/")
-    beside.mkdir()
-    bind(tree.beside, beside)
-    _mask_packages(beside)
     shutil.copytree(GUEST / "node", runtime / "lambent_node", ignore=shutil.ignore_patterns("DESIGN.md"))
-    for place, target in tree.links.items():
-        (root / place.lstrip("/")).symlink_to(target)
+    for link, leads_to in tree.links.items():
+        (root / link.lstrip("/")).symlink_to(leads_to)
 
 
 def _mask_packages(lang: Path) -> None:
@@ -125,7 +128,7 @@ def main() -> None:
             file.write("0")
     tree = Tree(**arguments["tree"])
     enter(arguments["staging"], tree, arguments["resolv_conf"])
-    libraries = f"{BESIDE}/lib:{LD_LIBRARY_PATH}" if tree.beside else LD_LIBRARY_PATH
+    libraries = f"{BESIDE}/lib:{LD_LIBRARY_PATH}" if tree.home == BESIDE else LD_LIBRARY_PATH
     environment = {"LD_LIBRARY_PATH": libraries, "LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
     if arguments["control_fd"] == CONTROL_FD:
         os.set_inheritable(CONTROL_FD, True)

@@ -1,7 +1,8 @@
 """What of the host's files each runtime is made of, and what runs it: the two searches put together. [P]
 
 Every sandbox needs a Python, because its init is one; a Python function's own is that Python. A Node.js function has Node.js at
-/var/lang, where AWS has it, and the Python for init at /var/lambent.
+/var/lang, where AWS has it, and the Python for init at /var/lambent. Of Node.js it is the program alone, and what it is linked
+with: the directory above its `bin` may be somebody's home.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from sandbox.native.nodes import Node
 
 LANG = "/var/lang"
 BESIDE = "/var/lambent"  #: where init's Python is, if the runtime is something else
+NODE = f"{LANG}/bin/node"
 NODE_MAIN = "/var/runtime/lambent_node/bootstrap.js"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tree:
-    """Directories of the host that a runtime's sandboxes see, and the paths inside of what is executed there."""
+    """What of the host a runtime's sandboxes see, and the paths inside of what is executed there."""
 
-    prefix: str  #: becomes /var/lang
+    parts: dict[str, str]  #: place inside → directory or file of the host
     python: str  #: what runs init, as a path inside
-    beside: str = ""  #: becomes /var/lambent; empty where Python is at /var/lang
     program: program.Program | None = None  #: what stems start ahead of need; None where they fork the zygote
     links: dict[str, str] = dataclasses.field(default_factory=dict)  #: symbolic links in the root: where → to what
+
+    @property
+    def home(self) -> str:
+        """The directory inside that is the Python's whole tree."""
+        return BESIDE if self.python.startswith(f"{BESIDE}/") else LANG
 
     @property
     def interpreter(self) -> str:
@@ -47,19 +53,19 @@ def trees(found: Iterable[Interpreter], found_nodes: Iterable[Node]) -> dict[str
     """By runtime; those that this host cannot serve are missing."""
     found = list(found)
     made = {
-        runtime: Tree(str(each.prefix), f"{LANG}/{each.executable.relative_to(each.prefix)}")
+        runtime: Tree({LANG: str(each.prefix)}, f"{LANG}/{each.executable.relative_to(each.prefix)}")
         for runtime, each in interpreters.by_runtime(found).items()
     }
     python = newest(found)
     for node in found_nodes if python is not None else ():
         assert python is not None
+        parts = {BESIDE: str(python.prefix), NODE: str(node.executable)}
+        if node.libraries is not None:
+            parts[f"{LANG}/lib"] = str(node.libraries)
         made[node.runtime] = Tree(
-            str(node.prefix),
+            parts,
             f"{BESIDE}/{python.executable.relative_to(python.prefix)}",
-            str(python.prefix),
-            program.Program(
-                path=f"{LANG}/{node.executable.relative_to(node.prefix)}", main=NODE_MAIN, environment=ambient(node.runtime)
-            ),
+            program.Program(path=NODE, main=NODE_MAIN, environment=ambient(node.runtime)),
             _module_links(node.version[0]),
         )
     return made

@@ -24,7 +24,7 @@ def node(version: str, place: str = "/opt/node/bin/node") -> Node:
 def test_this_hosts_nodes_are_what_they_say() -> None:
     for found in nodes.find_nodes():
         assert found.executable.resolve() == found.executable
-        assert found.executable.is_relative_to(found.prefix)
+        assert found.libraries is None or found.libraries.is_dir()
         assert found.version[0] in nodes.MAJORS
 
 
@@ -47,27 +47,28 @@ def test_version_managers_directories_are_searched(tmp_path: Path) -> None:
     assert {path.parent for path in nodes.candidates(directories)} == set(places)
 
 
-def test_scripts_and_what_is_in_no_bin_directory_are_no_candidates(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/node").write_text("#!/bin/sh\nexec other\n")
-    (tmp_path / "node").write_bytes(b"\x7fELF")
-    for path in (tmp_path / "bin/node", tmp_path / "node"):
-        path.chmod(0o755)
-    assert nodes.candidates([tmp_path / "bin", tmp_path, tmp_path / "absent"]) == []
+def test_scripts_and_other_programs_are_no_candidates(tmp_path: Path) -> None:
+    for name, content in (("node", b"#!/bin/sh\nexec other\n"), ("node-gyp", b"\x7fELF"), ("nodemon", b"\x7fELF")):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o755)
+    assert nodes.candidates([tmp_path, tmp_path / "absent"]) == []
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "nonsense", "[]", '["bun", "20.1.0"]', '["node", "21.1.0"]', '["node", "20.1.0-nightly"]', "5"]
+    "answer",
+    ["", "nonsense", "[]", '["bun", "20.1.0", null]', '["node", "21.1.0", null]', '["node", "20.1.0-nightly", null]', "5"],
 )
 def test_what_is_not_believed(answer: str) -> None:
     assert nodes.read_answer(Path("/opt/node/bin/node"), answer) is None
 
 
 def test_what_is_believed() -> None:
-    found = nodes.read_answer(Path("/opt/node/bin/node"), '["node", "20.11.1"]')
+    found = nodes.read_answer(Path("/opt/node/bin/node"), '["node", "20.11.1", null]')
     assert found == node("20.11.1")
     assert found.runtime == "nodejs20.x"
-    assert found.prefix == Path("/opt/node")
+    linked = nodes.read_answer(Path("/opt/conda/bin/node"), '["node", "20.11.1", "/opt/conda/lib/"]')
+    assert linked is not None
+    assert linked.libraries == Path("/opt/conda/lib")
 
 
 def test_of_each_major_version_the_newest_is_taken() -> None:
@@ -89,14 +90,17 @@ def test_trees() -> None:
     found = trees.trees([made("3.12.1"), made("3.13.0", "_ctypes")], [node("20.1.0")])
     assert set(found) == {"python3.12", "provided.al2", "provided.al2023", "nodejs20.x"}
     python, tree = found["python3.12"], found["nodejs20.x"]
-    assert (python.prefix, python.python, python.interpreter, python.beside) == (
-        "/opt/python", "/var/lang/bin/python3.12", "/var/lang/bin/python3.12", "",
+    assert (python.parts, python.python, python.interpreter, python.home) == (
+        {"/var/lang": "/opt/python"}, "/var/lang/bin/python3.12", "/var/lang/bin/python3.12", "/var/lang",
     )  # fmt: skip
-    assert (tree.prefix, tree.python, tree.interpreter, tree.beside) == (
-        "/opt/node", "/var/lambent/bin/python3.12", "/var/lang/bin/node", "/opt/python",
+    assert (tree.parts, tree.python, tree.interpreter, tree.home) == (
+        {"/var/lambent": "/opt/python", "/var/lang/bin/node": "/opt/node/bin/node"},
+        "/var/lambent/bin/python3.12", "/var/lang/bin/node", "/var/lambent",
     )  # fmt: skip
     assert tree.links["/node_modules"] == "/opt/nodejs/node_modules"
     assert trees.trees([], [node("20.1.0")]) == {}
+    linked = Node((20, 1, 0), Path("/opt/conda/bin/node"), Path("/opt/conda/lib"))
+    assert trees.trees([made("3.12.1")], [linked])["nodejs20.x"].parts["/var/lang/lib"] == "/opt/conda/lib"
 
 
 @pytest.mark.parametrize(
