@@ -30,7 +30,7 @@ from gateway.edge.inside import Inside, check
 from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.short_way import ShortWay
-from gateway.edge.stream import NO_RATE, StreamLimits
+from gateway.edge.stream import NO_RATE, Sent, StreamLimits
 from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException, ShuttingDown
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
@@ -272,7 +272,8 @@ class EdgeServer:
                 exc_info=error,
                 extra={"request_id": request_id},
             )
-            response = render.error(ServiceException(), request_id)
+            # What has begun can't become another answer: it breaks off.
+            response = Sent(keep_alive=False) if connection.sending else render.error(ServiceException(), request_id)
             response.force_close()
         except asyncio.CancelledError:
             if not self._cut or connection.sending:

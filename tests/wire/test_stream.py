@@ -377,6 +377,19 @@ async def test_failure_later_breaks_the_answer_off(edge: Edge) -> None:
     assert said.endswith(b"\r\n\r\n4\r\nhalf\r\n"), "there is no last chunk, and the connection is closed"
 
 
+async def test_a_fault_of_ours_breaks_the_answer_off_too(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(invocation: Invocation) -> bytes:
+        assert invocation.stream is not None
+        invocation.stream.begin("", Flow())
+        invocation.stream.chunk(b"half")
+        raise ZeroDivisionError
+
+    edge.invoker.handler = handler
+    said = await edge.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    assert said.endswith(b"\r\n\r\n4\r\nhalf\r\n")
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_bodies_that_are_none(edge: Edge) -> None:
     gives(edge, b'{"statusCode":204}' + NULS + b"x", content_type=PRELUDE)
     client = await edge.connect()
