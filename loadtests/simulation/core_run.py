@@ -66,7 +66,9 @@ class CoreRun:
             measures.wasted_byte_s += (budget.idle_bytes - len(supply.ready) * stem_bytes) * (arrived_s - self._now)
             self._now = arrived_s
             call = Call(arrived_s, run_s, arrived_s + machine.queue_wait_s)
-            self._perform(core.arrived(call, versions[number], arrived_s), arrived_s)
+            commands = core.arrived(call, versions[number], arrived_s)
+            if commands:
+                self._perform(commands, arrived_s)
             if not done % EVERY:
                 progress(done)
         measures.invocations = len(self._trace)
@@ -97,20 +99,24 @@ class CoreRun:
             measures.wasted_byte_s += (budget.idle_bytes - len(supply.ready) * stem_bytes) * (now - self._now)
             self._now = now
             if wake_s < due_s:
-                self._perform(core.tick(now), now)
+                commands = core.tick(now)
+                if commands:
+                    self._perform(commands, now)
                 continue
             _, _, kind, instance = heapq.heappop(events)
             if kind == ANSWERED:
                 core.settled(instance, now)
-                self._perform(core.idled(instance, now), now)
+                commands = core.idled(instance, now)
             elif kind == STARTED:
                 self._ready_s[instance] = now
                 measures.starts += 1
-                self._perform(core.started(instance, now), now)
+                commands = core.started(instance, now)
             elif kind == MADE:
-                self._perform(core.made(instance, now), now)
+                commands = core.made(instance, now)
             else:
-                self._perform(core.stopped(instance, now), now)
+                commands = core.stopped(instance, now)
+            if commands:
+                self._perform(commands, now)
             if budget.used_bytes > measures.most_bytes:
                 measures.most_bytes = budget.used_bytes
 
@@ -122,12 +128,14 @@ class CoreRun:
                     assert isinstance(ticket, Call)
                     self._begun(ticket, instance, now)
                     self._later(now + ticket.run_s, ANSWERED, instance)
+                case Freeze(instance):
+                    more = self.core.measured(instance, self._used[instance.group.key[0]], now)
+                    if more:
+                        self._perform(more, now)
                 case Make(instance):
                     self._later(now + machine.create_s, MADE, instance)
                 case Specialise(instance):
                     self._later(now + machine.init_s, STARTED, instance)
-                case Freeze(instance):
-                    self._perform(self.core.measured(instance, self._used[instance.group.key[0]], now), now)
                 case Stop(instance):
                     self._ready_s.pop(instance, None)
                     self._later(now + machine.stop_s, STOPPED, instance)
