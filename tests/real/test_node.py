@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.processes import of_spawner
-from tests.real.product import Product, package
+from tests.real import extensions
+from tests.real.product import Product, eventually, package
 from tests.real.spawned import spawned
 from tests.sandboxes import User
 from tests.unit.node.harness import needs_node, nodes
@@ -250,3 +251,21 @@ def test_streams_that_break_off_or_never_end(product: Product) -> None:
         end = events[-1]["InvokeComplete"]
         assert ("ErrorCode" in end) == bool(error)
         assert error in end.get("ErrorDetails", "")
+
+
+@pytest.mark.parametrize("variables", [{}, {"NODE_OPTIONS": "--stack-trace-limit=5"}], ids=["stem", "fresh"])
+def test_with_an_extension_the_function_is_told_to_end(product: Product, variables: dict[str, str]) -> None:
+    if "shell" not in extensions.LANGUAGES:
+        pytest.skip("this host has nothing that runs a shell extension in a sandbox")
+    arn = extensions.layer(product, agent=extensions.LANGUAGES["shell"])
+    code = (
+        "process.on('SIGTERM', () => { console.log('told to end'); process.exit(0) }); exports.handler = async (event) => event"
+    )
+    name = deploy(product, code, Layers=[arn], environment=variables)
+    assert [product.invoke(name, number).value for number in range(2)] == [0, 1]
+    product.client.update_function_configuration(FunctionName=name, Description="another generation")
+    product.updated(name)
+    eventually(lambda: not product.sandboxes(name))
+    eventually(lambda: any(line.endswith("INFO\ttold to end") for line in product.log(name)))
+    told = [one["eventType"] for one in extensions.said(product, name, "agent") if "eventType" in one]
+    assert told == ["INVOKE", "INVOKE", "SHUTDOWN"]
