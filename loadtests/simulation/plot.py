@@ -24,6 +24,11 @@ class NoPlot(Exception):
     """matplotlib is not installed."""
 
 
+def _percent(value: float, place: int) -> str:
+    """Only 1, 2 and 5 of each decade, in plain figures."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
+
+
 def plot(panels: Mapping[str, Points], path: Path) -> None:
     """Write it; the suffix of the file says in which format. Raises NoPlot, ValueError for a suffix that means nothing."""
     try:
@@ -55,7 +60,9 @@ def plot(panels: Mapping[str, Points], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel("memory (1: what the fixed 10 minutes need)", fontsize=8)
         axes.set_ylabel("cold starts, % of invocations", fontsize=8)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, which="both")
+        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_minor_formatter(_percent)
         axes.grid(alpha=0.3, which="both")
-    all_axes.flat[0].legend(fontsize=8)
+    figure.legend(*all_axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
