@@ -31,6 +31,7 @@ class Spares(Generic[T]):
         self._wanted = wanted
         self._executor = executor
         self._there: list[T] = []
+        self._making: set[asyncio.Future[T]] = set()
         self._taken_at_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
@@ -54,6 +55,8 @@ class Spares(Generic[T]):
     async def _one(self) -> T:
         """Whoever waits may be cancelled; what comes then is a spare."""
         making = self._loop.run_in_executor(self._executor, self._make)
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -88,5 +91,8 @@ class Spares(Generic[T]):
         """Drop all; what is being made is waited for."""
         self._closing = True
         await self._tasks.join()
+        if self._making:
+            await asyncio.wait(self._making)
+            await asyncio.sleep(0)  # for those that were not claimed to come here
         while self._there:
             self._drop(self._there.pop())
