@@ -25,7 +25,7 @@ log = logging.getLogger("lambent.spawner")
 
 OWNER: Final = "lambent.owner"
 SANDBOX: Final = "lambent.sandbox"
-REMOVE_S: Final = 5.0  #: whoever waits for the end of a sandbox waits for the engine no longer than this
+REMOVE_S: Final = 15.0  #: whoever waits for the end of a sandbox waits for the engine no longer than this
 _AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _CLEAN: Final = 3  #: looks in a row that found nothing: what an engine was asked for before it stopped answering may appear later
 
@@ -137,7 +137,7 @@ class Container:
             async with asyncio.timeout(REMOVE_S):
                 await self._engine.remove(self.name)
         except (SandboxError, TimeoutError) as error:
-            log.warning("container %s stays for now: %s", self.name, error)
+            log.warning("container %s stays for now: %s", self.name, str(error) or "the engine takes too long")
             self._uncertain = True
         finally:
             self._graveyard.living.discard(self.name)

@@ -30,7 +30,7 @@ def emulation(architecture: Architecture, binfmt: Path = Path("/proc/sys/fs/binf
     """
     if platform.machine() == _MACHINES[architecture]:
         return None
-    install = "apt-get install qemu-user-static binfmt-support"
+    install = "apt-get install qemu-user-static, then deploy/images/emulate"
     what = f"{architecture} programs cannot run on this {platform.machine()} host"
     try:
         entry = (binfmt / _BINFMT[architecture]).read_text()

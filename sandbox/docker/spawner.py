@@ -28,7 +28,10 @@ from sandbox.native.spawner import PIDS_MAX, Config, Refused, Spawner, log, serv
 from sandbox.spec import Architecture, Image
 
 HOLD: Final = "/.lambent"  #: where the holder is in a container
-PARALLEL: Final = 16  #: containers that the engine is asked for at once; more make each of them slower, and none quicker
+#: Containers that the engine is asked for at once; more make each of them slower, and none quicker.
+PARALLEL: Final = max(4, 2 * (os.cpu_count() or 1))
+#: Of a container that is being made: an ordinary 1,024 would keep small functions beside it from the processors for seconds.
+_MAKING_SHARES: Final = 128
 _NOBODY: Final = "65534:65534"
 _MOUNT_POINT: Final = "size=4k,mode=755"
 
@@ -123,6 +126,7 @@ class ContainerSpawner(Spawner):
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "PidsLimit": PIDS_MAX,
+                "CpuShares": _MAKING_SHARES,
                 "LogConfig": {"Type": "none"},
                 "RestartPolicy": {"Name": "no"},
                 "Binds": [f"{self._hold}:{HOLD}:ro"],

@@ -155,6 +155,16 @@ class Engine:
                 return
             raise
 
+    async def pause(self, container: str) -> None:
+        """Raises EngineUnavailable, EngineRefused."""
+        async with self._asked(f"pause container {container}") as docker:
+            await docker.containers.container(container).pause()
+
+    async def unpause(self, container: str) -> None:
+        """Raises EngineUnavailable, EngineRefused."""
+        async with self._asked(f"unpause container {container}") as docker:
+            await docker.containers.container(container).unpause()
+
     async def _gone(self, container: str) -> None:
         """Wait for a removal that somebody else began."""
         for _ in range(100):

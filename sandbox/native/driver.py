@@ -287,10 +287,14 @@ class NativeDriver:
             raise DriverUnavailable(f"no spawner answers at {self._socket_path}") from None
 
     def support(self, key: StemKey) -> Support:
-        if key.architecture is not HOST_ARCHITECTURE:
-            return Support(False, f"this host is {HOST_ARCHITECTURE}; {key.architecture} functions need emulation, not there yet")
         if key.image:
             return Support(True, "an image's own program")
+        if key.architecture is not HOST_ARCHITECTURE:
+            return Support(
+                False,
+                f"this host is {HOST_ARCHITECTURE}, and zip functions run on its own interpreters: for {key.architecture} start "
+                "Lambent with --driver docker and make the runtime's image (deploy/images/build), or deploy an image",
+            )
         missing = Support(False, f"the native driver has no runtime {key.runtime}")
         return self._support.get(key.runtime, missing)
 

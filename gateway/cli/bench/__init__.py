@@ -12,7 +12,7 @@ import click
 
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["warm", "cold", "lifecycle", "scheduler"]
+        return ["warm", "cold", "containers", "lifecycle", "scheduler"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -27,6 +27,7 @@ class _Lazy(click.Group):
                 [
                     ("warm", "Throughput and latency of warm invocations, against an aiohttp hello world."),
                     ("cold", "Cold starts with and without stems, bursts, and memory."),
+                    ("containers", "Cold starts in containers and of images, with the Docker Engine's own beside them."),
                     ("lifecycle", "What extensions, telemetry and Node.js cost, how environments end, how answers stream."),
                     ("scheduler", "The cost of decisions, and goodput at overload; needs no root."),
                 ]
