@@ -206,7 +206,8 @@ class Moves(Ledger):
         """A sandbox became idle: somebody takes it, or it is kept, or it goes with its generation."""
         group = instance.group
         if group.waiting:
-            poor = fairness.poorer(group, self.starved) if self.starved and not instance.provisioned else None
+            gives = self.starved and not instance.provisioned and not group.retired
+            poor = fairness.poorer(group, self.starved) if gives else None
             if poor is None:
                 self.serve(instance, now, out)
                 return

@@ -271,6 +271,7 @@ class Machine(RuleBasedStateMachine):
             assert len(group.warm) + len(group.frozen) + len(idle) == own[State.IDLE] + own[State.FROZEN], group
             assert {one.state for one in group.warm} <= {State.IDLE}, group
             assert {one.state for one in group.frozen} <= {State.FROZEN}, group
+            assert not (group.retired and (group.warm or group.frozen or idle)), "what is retired keeps nothing"
             assert group.plain == (not group.retired and kept is None)
             assert list(group.waiting) == [one for one in group.waiting if one.place is Place.QUEUED], group
             assert set(group.waiting) == {one for one in self.open if one.group is group and one.place is Place.QUEUED}, group
