@@ -108,3 +108,19 @@ class Cooling:
         if instance.kept_s < instance.listed_s:
             instance.listed_s = instance.kept_s
             heapq.heappush(self._heap, (instance.kept_s, next(self._order), instance))
+            if len(self._heap) > 64 + 2 * len(self._index.frozen):  # most of them were used since, or are gone
+                self._sweep(instance)
+
+    def _sweep(self, newest: Instance) -> None:
+        """Drop the entries of those that are not frozen, but for the newest, which is about to be."""
+        stand = []
+        for entry in self._heap:
+            due_s, _, instance = entry
+            if due_s != instance.listed_s:
+                continue
+            if instance is newest or instance in self._index.frozen:
+                stand.append(entry)
+            else:
+                instance.listed_s = math.inf
+        heapq.heapify(stand)
+        self._heap = stand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import tracemalloc
@@ -20,7 +21,7 @@ from gateway.scheduler.keepalive.rhythm import Rhythm
 from gateway.scheduler.keepalive.use import LEVELS, UNKNOWN_S, Use
 from gateway.scheduler.keepalive.worth import REMEMBERED, Worth
 from gateway.scheduler.policy import MIB, Policy
-from gateway.scheduler.state import Instance
+from gateway.scheduler.state import Instance, State
 from sandbox.spec import Architecture, StemKey
 from tests.sim.records import version
 
@@ -180,6 +181,7 @@ def frozen(core: Core, name: str, since_s: float, memory_mb: int = 100, calls: i
     core.index.add(instance)
     core.cooling.keep(instance, since_s)
     core.index.freeze(instance)
+    instance.state = State.FROZEN
     return instance
 
 
@@ -291,6 +293,30 @@ def test_a_million_functions_called_once_are_not_remembered(policy: str) -> None
     finally:
         tracemalloc.stop()
     assert grown_bytes < 24 * MIB, "what is forgotten makes room for what is new"
+
+
+@pytest.mark.parametrize("policy", NAMES)
+def test_what_is_used_and_goes_by_itself_leaves_nothing(policy: str) -> None:
+    """Nobody ever has to go for memory, so nothing is swept on that occasion."""
+    core = core_of(policy)
+    again = frozen(core, "again", 0.0)
+    for number in range(2000):
+        now = 10.0 * number
+        core.index.remove(again)
+        again.since_s = now
+        core.index.add(again)
+        core.cooling.keep(again, now)
+        core.index.freeze(again)
+        once = frozen(core, f"f{number}", now)
+        core.index.remove(once)
+        once.state = State.GONE
+        del core.groups[once.group.key]
+    del once
+    gc.collect()
+    assert sum(isinstance(one, Instance) for one in gc.get_objects()) < 300
+    assert sum(isinstance(one, Group) for one in gc.get_objects()) < 300
+    if policy != "hybrid":  # which may have let it go
+        assert core.keepalive.victim(core.index, None, 20_001.0) is again
 
 
 def test_whoever_was_called_last_is_remembered() -> None:

@@ -15,7 +15,7 @@ from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive.base import Pattern
 from gateway.scheduler.keepalive.quiet import Quiet
 from gateway.scheduler.scaling import COLD_GUESS_S
-from gateway.scheduler.state import Instance
+from gateway.scheduler.state import Instance, State
 
 if TYPE_CHECKING:
     from gateway.scheduler.group import Group
@@ -40,12 +40,13 @@ class Frequency:
 class GreedyDual(Quiet):
     """A heap of those that were frozen; an entry whose sandbox was used since is skipped when it comes up."""
 
-    __slots__ = ("_clock", "_heap", "_order")
+    __slots__ = ("_clock", "_heap", "_order", "_sweep_at")
 
     def __init__(self) -> None:
         self._clock = 0.0
         self._heap: list[tuple[float, int, Instance, float]] = []
         self._order = itertools.count()
+        self._sweep_at = 64
 
     def known(self, group: Group, now: float) -> Pattern | None:
         return Frequency()
@@ -56,17 +57,18 @@ class GreedyDual(Quiet):
         cost_s = COLD_GUESS_S if group.cold_s.value is None else group.cold_s.value
         priority = self._clock + group.pattern.calls * cost_s / (instance.memory_bytes / MIB)
         heapq.heappush(self._heap, (priority, next(self._order), instance, instance.since_s))
+        if len(self._heap) > self._sweep_at:
+            self._heap = [entry for entry in self._heap if entry[2] is instance or _frozen(entry)]
+            heapq.heapify(self._heap)
+            self._sweep_at = 64 + 2 * len(self._heap)
         return super().keep_until(instance, now)
 
     def victim(self, index: Index, spared: Instance | None, now: float) -> Instance | None:
-        if len(self._heap) > 64 + 4 * len(index.frozen):
-            self._heap = [entry for entry in self._heap if _stands(index, entry)]
-            heapq.heapify(self._heap)
         held = None
         found = None
         while self._heap:
             entry = self._heap[0]
-            if not _stands(index, entry):
+            if not _frozen(entry) or entry[2] not in index.frozen:
                 heapq.heappop(self._heap)
             elif entry[2] is spared:
                 held = heapq.heappop(self._heap)
@@ -79,6 +81,6 @@ class GreedyDual(Quiet):
         return found
 
 
-def _stands(index: Index, entry: tuple[float, int, Instance, float]) -> bool:
+def _frozen(entry: tuple[float, int, Instance, float]) -> bool:
     _, _, instance, since_s = entry
-    return instance in index.frozen and instance.since_s == since_s
+    return instance.state is State.FROZEN and instance.since_s == since_s

@@ -37,13 +37,14 @@ LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at 
 class Worth:
     """Keeps by worth, and starts before the beat."""
 
-    __slots__ = ("_groups", "_least_s", "_listed", "_prewarms", "_random", "_uses")
+    __slots__ = ("_groups", "_least_s", "_listed", "_prewarms", "_random", "_sweep_at", "_uses")
 
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
         self._uses: OrderedDict[Name, Use] = OrderedDict()  #: the one whose group was made longest ago first
         self._groups: list[Group] = []  #: those that may have a frozen sandbox, in no order
         self._listed: set[Group] = set()
+        self._sweep_at = 64
         self._prewarms = Prewarms()
         self._random = random.Random(0)
 
@@ -75,6 +76,10 @@ class Worth:
         if group not in self._listed:
             self._listed.add(group)
             self._groups.append(group)
+            if len(self._groups) > self._sweep_at:  # nobody had to go for long: those that went by themselves are here still
+                self._groups = [one for one in self._groups if one is group or one.frozen]
+                self._listed = set(self._groups)
+                self._sweep_at = 64 + 2 * len(self._groups)
         rhythm = use.rhythm
         kept_s = instance.since_s + max(self._least_s, use.tail_s(group.busy + len(group.warm) + len(group.frozen)))
         if rhythm is None or not rhythm.sure or use.version is None:
