@@ -46,6 +46,7 @@ from gateway.observe.pressure import Pressure
 from gateway.observe.retention import DAY_S, Keep
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
+from gateway.records import Function
 from gateway.scheduler.policy import Policy
 from gateway.settings import DEFINITIONS, SettingError, Settings, load
 from gateway.status import Status
@@ -136,6 +137,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         opened.push_async_callback(pool.close, 0)
         pool.on_provisioned = control.provisioned.settle
         control.catalog.subscribe(pool.function_changed)
+        control.catalog.subscribe(functools.partial(_warn, driver))
         control.provisioned.watch(pool.standing)
         status = Status(
             version=_version(), endpoint=endpoint, driver=driver, pool=pool, tallies=tallies, owner=place.owner, clock=clock
@@ -211,6 +213,15 @@ def _driver(settings: Settings, place: Place) -> Driver:
     if place.spawner is not None:
         return (DockerDriver if settings.driver == "docker" else NativeDriver)(place.spawner, code_dir)
     return PlainDriver()
+
+
+def _warn(driver: Driver, old: Function | None, new: Function | None) -> None:
+    """Functions that this host cannot run are taken, as AWS takes them; whoever deploys one shall not wait for its invocation."""
+    if new is None or (old is not None and old.latest.stem == new.latest.stem):
+        return
+    support = driver.support(new.latest.stem)
+    if not support.available:
+        _log.warning("function %s cannot run here: %s", new.name, support.detail)
 
 
 def _credentials() -> Credentials:

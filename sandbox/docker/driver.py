@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.driver import Support
+from sandbox.images.emulation import emulation
 from sandbox.native.driver import NativeDriver
 from sandbox.spec import StemKey
 
@@ -14,6 +15,8 @@ class DockerDriver(NativeDriver):
     walls = "containers of the Docker Engine, own uid, seccomp, no capabilities, read-only root"
 
     def support(self, key: StemKey) -> Support:
+        if (why_not := emulation(key.architecture)) is not None:
+            return Support(False, why_not)
         return self._support.get(key.runtime) or Support(True, "if the Docker Engine has an image for it")
 
     def _refused(self, key: StemKey) -> str | None:

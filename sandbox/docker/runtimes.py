@@ -8,40 +8,17 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Final
 
 from sandbox.errors import RuntimeUnavailable
 from sandbox.guest import syscalls
+from sandbox.images.emulation import MACHINES, emulation
 from sandbox.images.engine import PLATFORMS, Engine, EngineImage
 from sandbox.native.interpreters import PROVIDED_RUNTIMES, PYTHON_RUNTIMES
 from sandbox.spec import Architecture
 
 DEFAULT_IMAGES: Final = "lambent/{runtime}:{architecture}"
 _INTERPRETERS: Final = ("/var/lang/bin/{}", "/usr/local/bin/{}", "/usr/bin/{}")
-_MACHINES: Final = {Architecture.X86_64: "x86_64", Architecture.ARM64: "aarch64"}
-_BINFMT: Final = {Architecture.X86_64: "qemu-x86_64", Architecture.ARM64: "qemu-aarch64"}
-
-
-def emulation(architecture: Architecture, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> str | None:
-    """Why programs of this architecture cannot run on this host; None if they can, natively or by an emulator.
-
-    The emulator must have been opened when it was registered (flag F): containers do not have it.
-    """
-    if platform.machine() == _MACHINES[architecture]:
-        return None
-    install = "apt-get install qemu-user-static, then deploy/images/emulate"
-    what = f"{architecture} programs cannot run on this {platform.machine()} host"
-    try:
-        entry = (binfmt / _BINFMT[architecture]).read_text()
-    except OSError:
-        return f"{what}: no emulator is registered; {install}"
-    if not entry.startswith("enabled"):
-        return f"{what}: the emulator is disabled; echo 1 > {binfmt / _BINFMT[architecture]}"
-    flags = next((line.partition(":")[2] for line in entry.splitlines() if line.startswith("flags")), "")
-    if "F" not in flags:
-        return f"{what} in containers: the emulator is registered without flag F; {install}"
-    return None
 
 
 class Runtimes:
@@ -73,7 +50,7 @@ class Runtimes:
     async def support(self) -> dict[str, tuple[bool, str]]:
         """What the engine has now, by runtime, for the host's own architecture."""
         found: dict[str, tuple[bool, str]] = {}
-        own = next((one for one, machine in _MACHINES.items() if machine == platform.machine()), Architecture.X86_64)
+        own = next((one for one, machine in MACHINES.items() if machine == platform.machine()), Architecture.X86_64)
         for runtime in (*PYTHON_RUNTIMES, *PROVIDED_RUNTIMES):
             try:
                 found[runtime] = True, f"image {self._name(runtime, own)}, {(await self.image(runtime, own))[:19]}"

@@ -22,6 +22,7 @@ from sandbox.errors import RuntimeUnavailable
 from sandbox.images.engine import EngineRefused
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
+from sandbox.native.driver import HOST_ARCHITECTURE
 from sandbox.native.jail import Jail
 from sandbox.native.network import Networks
 from sandbox.native.spawner import PIDS_MAX, Config, Refused, Spawner, log, serve
@@ -32,6 +33,7 @@ HOLD: Final = "/.lambent"  #: where the holder is in a container
 PARALLEL: Final = max(4, 2 * (os.cpu_count() or 1))
 #: Of a container that is being made: an ordinary 1,024 would keep small functions beside it from the processors for seconds.
 _MAKING_SHARES: Final = 128
+EMULATED_STEM_S: Final = 90.0  #: an interpreter's start under qemu-user takes seconds, and many of them on a busy machine
 _NOBODY: Final = "65534:65534"
 _MOUNT_POINT: Final = "size=4k,mode=755"
 
@@ -78,6 +80,8 @@ class ContainerSpawner(Spawner):
             reply["preloaded"], reply["interpreter"] = [], ""  # the stem inside knows better
             container = Container(self._engine, self._graveyard, jail.name)
             jail.container = container
+            if architecture is not HOST_ARCHITECTURE:
+                jail.stem_s = EMULATED_STEM_S
             async with self._asking:
                 self._must_live(jail)
                 image = own or await self._runtimes.image(runtime, architecture)

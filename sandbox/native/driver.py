@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, ImageError, RuntimeUnavailable, SandboxError, SandboxGone
+from sandbox.images.emulation import emulation
 from sandbox.native import cpu, plan
 from sandbox.native.channel import Channel, Message
 from sandbox.native.places import LAMBDA_API, RUNTIME_API
@@ -288,7 +289,8 @@ class NativeDriver:
 
     def support(self, key: StemKey) -> Support:
         if key.image:
-            return Support(True, "an image's own program")
+            why_not = emulation(key.architecture)
+            return Support(why_not is None, why_not or "an image's own program")
         if key.architecture is not HOST_ARCHITECTURE:
             return Support(
                 False,

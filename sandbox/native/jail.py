@@ -53,6 +53,7 @@ class Jail:
         self.uid = uid
         self.group = group
         self.container: Container | None = None
+        self.stem_s = STEM_S  #: patience with what it takes to become a stem
         self.specialised = False
         self.has_extension_log = False
         self._on_exit = on_exit
@@ -88,7 +89,7 @@ class Jail:
 
         Raises Ended, TimeoutError, OSError.
         """
-        async with asyncio.timeout(STEM_S):
+        async with asyncio.timeout(self.stem_s):
             await asyncio.shield(self._stem)
         if self.stopping:
             raise Ended("it was stopped")

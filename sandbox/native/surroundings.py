@@ -95,6 +95,14 @@ def emulation(root: Path = Path("/"), machine: str | None = None) -> Fact:
     other, emulator = OTHERS[machine]
     entry = root / "proc/sys/fs/binfmt_misc" / emulator
     if entry.is_file() and entry.read_text().startswith("enabled"):
+        if "F" not in next((line for line in entry.read_text().splitlines() if line.startswith("flags")), "flags: F"):
+            return Fact(
+                "binfmt",
+                Level.DEGRADED,
+                f"{emulator} runs programs for {other}, but was registered without flag F: not in containers and images",
+                "register it with flag F",
+                as_root("deploy/images/emulate"),
+            )
         return Fact("binfmt", Level.GOOD, f"{emulator} runs programs for {other}")
     detail = f"no emulator is registered for {other}: only programs for this machine's {machine} run"
     return Fact(
@@ -124,7 +132,7 @@ def docker_engine(address: str | None = None) -> Fact:
         return Fact("Docker Engine", Level.MISSING, f"none answers at {path}: {error}", remedy, as_root("systemctl start docker"))
     finally:
         connection.close()
-    return Fact("Docker Engine", Level.GOOD, f"{version} at {path}")
+    return Fact("Docker Engine", Level.GOOD, f"{version} at {path}; its containers are frozen through their cgroups")
 
 
 def network() -> list[Fact]:

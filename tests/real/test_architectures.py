@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.bench.instance import Instance
-from sandbox.docker.runtimes import emulation
+from sandbox.images.emulation import emulation
 from sandbox.spec import Architecture
 from tests.conftest import client_for
 from tests.engine import ROOT, DockerEngine
@@ -53,7 +53,7 @@ def image(emulated: str, docker_engine: DockerEngine, tmp_path_factory: pytest.T
 def containers(
     request: pytest.FixtureRequest, docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Product]:
-    settings = {"driver": request.param, "docker_host": docker_engine.url, "drain_s": 5}
+    settings = {"driver": request.param, "docker_host": docker_engine.url, "drain_s": 5, "queue_wait_s": 120}
     with Instance(tmp_path_factory.mktemp(request.param), settings) as instance:
         client = client_for(instance.endpoint)
         yield Product(instance, client)
@@ -105,6 +105,7 @@ def test_zip_function(containers: Product, emulated: str) -> None:
     if containers.instance.status()["driver"] == "native":
         with pytest.raises(containers.client.exceptions.InvalidRuntimeException, match="--driver docker"):
             containers.invoke(name, 5)
+        assert f"function {name} cannot run here: this host is" in containers.instance.log.read_text(), "said when it was made"
         return
     found = containers.invoke(name, 5).value
     assert found == {"machine": MACHINE, "environment": "AWS_Lambda_python3.11", "event": 5}

@@ -39,7 +39,7 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
     files = {
         "proc/filesystems": "nodev\toverlay\n\text4\n",
         "proc/sys/kernel/seccomp/actions_avail": "kill_process errno allow\n",
-        "proc/sys/fs/binfmt_misc/qemu-aarch64": "enabled\ninterpreter /usr/bin/qemu-aarch64-static\n",
+        "proc/sys/fs/binfmt_misc/qemu-aarch64": "enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: F\n",
         "proc/sys/fs/binfmt_misc/qemu-x86_64": "enabled\ninterpreter /usr/bin/qemu-x86_64-static\n",
         "etc/resolv.conf": "# upstream\nnameserver 192.0.2.1\n",
         "dev/loop-control": "",
@@ -136,6 +136,10 @@ def test_a_host_that_has_everything(good: Path, engine: None, tmp_path: Path) ->
     assert code == 0
     assert found["Docker Engine"]["detail"].startswith("27.3.1 at ")
     assert not (tmp_path / "data").exists()
+
+
+def not_for_containers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "proc/sys/fs/binfmt_misc/qemu-aarch64").write_text("enabled\nflags: OC\n")
 
 
 def without(*names: str) -> Callable[[Path, Patch], None]:
@@ -248,6 +252,15 @@ TAKEN: list[tuple[str, Callable[[Path, Patch], None], str, str, str, str, int]] 
     ("firewalld", firewall("inet", "firewalld"), "forwarding", "degraded", "inet firewalld FORWARD", "", 0),
     ("upstream", local_resolver_only, "resolver", "degraded", "cannot resolve names", "", 0),
     ("emulator", without("proc/sys/fs/binfmt_misc/qemu-aarch64"), "binfmt", "missing", "arm64", "-y qemu-user-static", 0),
+    (
+        "no flag F",
+        not_for_containers,
+        "binfmt",
+        "degraded",
+        "without flag F",
+        "deploy/images/emulate",
+        0,
+    ),
     ("engine", without("docker.sock"), "Docker Engine", "missing", "none at", "apt-get install -y docker.io", 0),
 ]
 
