@@ -136,12 +136,15 @@ class Sandbox:
             message = {"extensions": names, "environment": environment}  # type: dict[str, object]
             messages.send(self.go, message, [self.extension_log, *writers])
             answer, _ = messages.receive(self.go)
-            pids = answer["pids"] if answer is not None else [0] * len(names)  # it was killed for its memory
+            pids = answer["pids"] if answer is not None else []  # it was killed for its memory, which is told as any exit is
             assert isinstance(pids, list)
         else:
             pids = [self._fork_extension(name, environment, launch_w) for name, launch_w in zip(names, writers)]
-        for name, pid, (launch_r, launch_w) in zip(names, pids, pipes):
+        for launch_w in writers:
             os.close(launch_w)
+        for launch_r, _ in pipes[len(pids) :]:
+            os.close(launch_r)
+        for name, pid, (launch_r, _) in zip(names, pids, pipes):
             self.extensions[pid] = name, launch_r
 
     def _fork_extension(self, name, environment, launch_w):
