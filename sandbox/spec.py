@@ -28,6 +28,11 @@ class StemKey:
     architecture: Architecture
     image: str = ""  #: id of the image of an image function; its stems are nobody else's
 
+    @property
+    def name(self) -> str:
+        """For people: the runtime, or the image's beginning."""
+        return self.runtime or self.image[:19]
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Image:

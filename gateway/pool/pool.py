@@ -161,7 +161,7 @@ class Pool:
                 functions.setdefault(group.version.name, Counter())[instance.state.value] += 1
         stems: Counter[str] = Counter()
         for key, supply in core.supplies.items():
-            stems[key.runtime] += len(supply.ready)
+            stems[key.name] += len(supply.ready)
         if making := sum(supply.making for supply in core.supplies.values()):
             states[State.MAKING.value] = making
         return {
@@ -283,7 +283,7 @@ class Pool:
             self._perform(self._core.make_failed(instance, now, DriverUnavailable(), final=False), now)
             raise
         except Exception as error:
-            _report(f"could not make a sandbox for {instance.stem.runtime}", error)
+            _report(f"could not make a sandbox for {instance.stem.name}", error)
             now = self._now()
             final = isinstance(error, RuntimeUnavailable)
             self._perform(self._core.make_failed(instance, now, error, final=final), now)
