@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.real, pytest.mark.docker, pytest.mark.slow, pytest.mar
 
 HERE = "x86_64" if platform.machine() == "x86_64" else "arm64"
 OTHER, MACHINE = ("arm64", "aarch64") if HERE == "x86_64" else ("x86_64", "x86_64")
+REGISTRY = Path("/proc/sys/fs/binfmt_misc")
 LOOK = """
 import os, platform
 
@@ -33,12 +34,15 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def emulated(docker_engine: DockerEngine) -> str:
-    """The other architecture can run here, and has its image; that image's name."""
+def emulated(docker_engine: DockerEngine) -> Iterator[str]:
+    """The other architecture can run here, and has its image; that image's name. What was mounted for it is unmounted again."""
+    mounted = REGISTRY.joinpath("register").exists()
     done = subprocess.run([str(ROOT / "deploy/images/emulate")], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"{OTHER} cannot be emulated here: {done.stderr.strip()}")
-    return docker_engine.build("python3.11", OTHER)
+    yield docker_engine.build("python3.11", OTHER)
+    if not mounted:
+        subprocess.run(["umount", str(REGISTRY)], check=True)
 
 
 @pytest.fixture(scope="module")
