@@ -166,6 +166,6 @@ class DockerEngine:
         self.stop()
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         ours = (f"{self.directory}/", f"{self.data}/")
-        for mount in sorted((one for one in mounts if one.startswith(ours)), reverse=True):
+        for mount in sorted((one for one in mounts if f"{one}/".startswith(ours)), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
