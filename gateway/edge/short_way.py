@@ -83,10 +83,25 @@ class ShortWay:
         self.detailed = False  #: each request is worth a line in the log
         self._wall = clock.wall
         self._second = Second()
+        self._loop: asyncio.AbstractEventLoop
+        self._answers: list[tuple[Exchange, Reply]] = []
 
     def open(self, connection: Connection) -> Exchange:
         """The short way of one connection."""
+        self._loop = asyncio.get_running_loop()
         return Exchange(self, connection)
+
+    def send_soon(self, exchange: Exchange, answer: Reply) -> None:
+        """Send it at the end of this turn of the loop, with all others of the turn: a client that gets them one by one is woken,
+        and sleeps again, for each."""
+        if not self._answers:
+            self._loop.call_soon(self._send_all)
+        self._answers.append((exchange, answer))
+
+    def _send_all(self) -> None:
+        answers, self._answers = self._answers, []
+        for exchange, answer in answers:
+            exchange.send(answer)
 
     def refusal(self, error: ApiError, request_id: str) -> Reply:
         """An error as an answer, and where it is no fault of the client's, as an entry in the log."""
@@ -302,13 +317,19 @@ class Exchange:
                 answer = self._route.answer(self._call, result)
         except Exception as error:
             answer = self._failed(error)
-        self._send(answer)
+        self._replied = True
+        self._way.send_soon(self, answer)
 
     def _failed(self, error: Exception) -> Reply:
         """It is our fault. What came of the invocation, if it was begun, nobody hears."""
         _log.error("a request failed: %r", error, exc_info=error, extra={"request_id": self._request_id})
         self._last = True
         return self._way.rendered(ServiceException(), self._request_id)
+
+    def send(self, answer: Reply) -> None:
+        """Give the answer to the transport; nothing if the client has left."""
+        if self.running:
+            self._send(answer)
 
     def _send(self, answer: Reply) -> None:
         self._call = self._started = None
