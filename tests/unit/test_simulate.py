@@ -233,7 +233,7 @@ def test_percentiles_count_those_who_did_not_wait() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", [10, 11])
 def test_worth_has_half_the_cold_starts_of_the_fixed_time(seed: int) -> None:
-    """The bar, on two of the ten seeds that nothing was tuned on; all of them are in docs/keep-alive.md."""
+    """The bar, on two of the ten seeds that nothing was tuned on; all of them are in loadtests/KEEP-ALIVE.md."""
     trace = azure_shape(seed, functions=100, hours=8)
     memory_bytes = memory_of_fixed(trace, MACHINE)
     cold = {measures.policy: measures.cold for measures in compared(trace, memory_bytes, MACHINE)}
