@@ -164,6 +164,10 @@ class DockerEngine:
                     self.docker("rm", "--force", "--volumes", *left)
                 self.docker("image", "prune", "--force")
         self.stop()
+        for command in Path("/proc").glob("[0-9]*/cmdline"):  # shims of a containerd that was killed and did not come again
+            with contextlib.suppress(OSError):
+                if f"{self.directory}/exec/".encode() in command.read_bytes():
+                    os.kill(int(command.parent.name), signal.SIGKILL)
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         ours = (f"{self.directory}/", f"{self.data}/")
         for mount in sorted((one for one in mounts if f"{one}/".startswith(ours)), reverse=True):
