@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import uvloop
 
 from gateway.cli.api import endpoint_option
 from gateway.cli.group import Group
-from loadtests import limits, report
+from loadtests import limits, report, soak
 from loadtests.connections import Requests, connected
 from loadtests.functions import KINDS, Functions
 from loadtests.knee import Bar, Search, conclusion, sweep
@@ -93,6 +95,54 @@ def knee(
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo(found["conclusion"])
+
+
+@main.command("soak")
+@click.option("--rate", type=click.FloatRange(0.1, 1e6), required=True, help="Requests a second: 70 % of the knee, say.")
+@click.option("--minutes", type=click.FloatRange(0.1, 100_000), default=10.0, show_default=True, help="For how long.")
+@_load_options
+def long_load(rate: float, minutes: float, endpoint: str, kind: str, api: bool, connections: int, as_json: bool) -> None:
+    """Send at one rate for long, and look whether anything grows: memory, descriptors, processes, cgroups, mounts.
+
+    On the gateway's own host, as root, to see all of it. Exits with 1 where something grows or a request failed.
+    """
+    seconds = minutes * 60
+    looks: list[soak.Look] = []
+
+    def told(look: soak.Look) -> None:
+        _say(", ".join(f"{value:,.0f} {name}" for name, value in look.items()))
+
+    async def run(requests: Requests) -> Outcome:
+        async with connected(requests, connections) as sender:
+            with KernelTimer() as timer:
+                await generate(sender, timer, rate, _WARM_S)
+                watcher = asyncio.create_task(
+                    soak.watch(looks, lambda: soak.look(endpoint), min(10.0, seconds / 20), told), name="soak"
+                )
+                try:
+                    return await generate(sender, timer, rate, seconds)
+                finally:
+                    watcher.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await watcher
+
+    with _online(endpoint, kind, api) as requests:
+        _say(f"sending {rate:g} requests a second for {minutes:g} minutes")
+        try:
+            outcome = uvloop.run(run(requests))
+        except OSError as error:
+            raise click.ClickException(f"{endpoint} cannot be looked at: {error}") from error
+    try:
+        found = soak.trends(looks)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        grown = [dataclasses.asdict(one) | {"flat": one.flat} for one in found]
+        click.echo(json.dumps({"load": report.values(outcome), "looks": looks, "trends": grown}, indent=2))
+    else:
+        click.echo(f"{report.page(outcome)}\n\n{soak.table(found)}")
+    if outcome.right < outcome.requests or not all(one.flat for one in found):
+        sys.exit(1)
 
 
 @main.command("limits")
