@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -113,6 +114,8 @@ class Sandbox(Inside):
         self._unclosed: tuple[Work, Outcome] | None = None  # answered, while extensions still work on it
         self._work: Work | None = None
         self._settled: Callable[[Outcome], None] | None = None
+        self._peak_bytes = 0
+        self._peak_until_s = -math.inf
         self._began_s = 0.0  # when the event was handed over, or Init began
         self._init_s: float | None = None  # for the first invocation's report
         self._init_ended: asyncio.Future[tuple[str, str | None]] | None = None  # how the first Init went: status, error type

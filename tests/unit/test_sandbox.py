@@ -18,7 +18,7 @@ from sandbox import sandbox as module
 from sandbox.driver import ExitStatus
 from sandbox.environment import Credentials
 from sandbox.errors import SandboxError, SandboxGone
-from sandbox.fake_driver import FakeDriver, FakeRuntime
+from sandbox.fake_driver import MIB, FakeDriver, FakeRuntime
 from sandbox.lifecycle import IllegalEvent, State
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import ApiInside, Sandbox
@@ -82,6 +82,34 @@ async def test_an_invocation() -> None:
         assert outcome.max_memory_bytes == made.handle.peak_bytes
         assert made.user.news == ["settled", "idle"]
         assert made.sandbox.state is State.READY
+
+
+class HandClock(LoopClock):
+    """Stands still until it is told."""
+
+    now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+async def test_the_memory_peak_is_read_when_it_can_have_grown_or_is_old() -> None:
+    clock = HandClock()
+
+    async def slow(runtime: FakeRuntime) -> None:
+        while True:
+            request_id, payload = await runtime.next()
+            clock.now_s += json.loads(payload)
+            await runtime.respond(request_id, payload)
+
+    async with rig(slow, clock=clock) as made:
+        peaks = []
+        for took_s, pause_s in ((0.0, 0.0), (0.001, 0.0), (0.003, 0.0), (0.0, 0.01), (0.0, 0.06), (0.0, 0.0)):
+            clock.now_s += pause_s
+            made.handle.peak_bytes += MIB
+            outcome = await made.user.run(json.dumps(took_s).encode())
+            peaks.append((made.handle.peak_bytes - outcome.max_memory_bytes) // MIB)
+        assert peaks == [0, 1, 0, 1, 0, 1]
 
 
 async def test_processors_are_rationed_when_init_is_over() -> None:
