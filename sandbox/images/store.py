@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -48,7 +49,7 @@ class ImageStore:
             return await self._once(found.id, uri, f"{uri}@{found.id}", found)
         image = await fetched(self._engine, uri, architecture)
         if (here := self._read(image.id)) is not None:
-            return here
+            return dataclasses.replace(here, resolved_uri=resolved(uri, image))  # it may be known by another name
         with tempfile.NamedTemporaryFile(dir=self._made(), prefix="saved.") as file:
             await self._engine.save(image.id, file.fileno())
             saved = await loop.run_in_executor(None, archive.read, uri, file.name, "", PLATFORMS[architecture])
@@ -65,13 +66,13 @@ class ImageStore:
 
     async def _once(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
         if (here := self._read(image_id)) is not None:
-            return here
+            return dataclasses.replace(here, resolved_uri=resolved_uri)
         task = self._under_way.get(image_id)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._unpack(image_id, uri, resolved_uri, found))
             self._under_way[image_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(image_id, None))
-        return await asyncio.shield(task)
+        return dataclasses.replace(await asyncio.shield(task), resolved_uri=resolved_uri)
 
     async def _unpack(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
         work = Path(tempfile.mkdtemp(dir=self._made(), prefix="making."))

@@ -241,7 +241,7 @@ while True:
     docker_engine.docker("build", "--tag", "extended", str(tmp_path))
     name = make("extended")
     assert containers.invoke(name).value["body"] == "from x86_64"
-    assert any("extension is there" in line for line in containers.log(name))
+    assert any("extension is there" in line for line in containers.log(name)), containers.log(name)
 
 
 def test_image_whose_cold_start_found_no_spare_gets_one(containers: Product, image: str, make: Callable[..., str]) -> None:

@@ -140,6 +140,7 @@ class Keeper:
                     os._exit(0)
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where Lambent was started by nohup
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 close_all_but((0, 1, 2, launch_w, *keep))
                 work(launch_w)
