@@ -1,9 +1,9 @@
-"""The short way of a request: from its bytes to the function and back, without a task, a future or a turn of the loop.
+"""The short way of a request: from its bytes to the function and back, without a task or a future.
 
 aiohttp takes four turns of the event loop and a task for each request, which is more than all that the gateway itself does for
 it. Nearly every call of a function URL, and every Invoke that an AWS client sends, is complete when its first bytes are there,
-and needs none of that: it is parsed, its event is handed to a sandbox, and its answer is written in the very step that the
-runtime's answer arrives in.
+and needs none of that: it is parsed and its event handed to a sandbox in one step, and its answer is written at the end of the
+turn of the loop in which the runtime's answer arrives.
 
 What is not such a plain, whole request goes aiohttp's way, and so does all that comes later on its connection: two
 parsers that take turns on one stream would have to agree on every byte of it. So this one only ever sees whole requests, and
