@@ -1,7 +1,8 @@
 """A trace with the published shape of Azure Functions' load.
 
 The figures are those of "Serverless in the Wild: Characterizing and Optimizing the Serverless Workload at a Large Cloud Provider"
-(Shahrad et al., USENIX ATC 2020), section 3, and were fixed before any policy was tuned. Its unit is the application, which is
+(Shahrad et al., USENIX ATC 2020), section 3, as remembered: they are not checked against its text yet. They were fixed before any
+policy was tuned. Its unit is the application, which is
 what Azure keeps warm; here it is the function.
 
 What the study does not say had to be chosen. Calls that come more often than every ten seconds are cut to that: no policy ever
