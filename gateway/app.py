@@ -139,12 +139,19 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         control.catalog.subscribe(pool.function_changed)
         control.catalog.subscribe(functools.partial(_warn, driver))
         control.provisioned.watch(pool.standing)
-        status = Status(
-            version=_version(), endpoint=endpoint, driver=driver, pool=pool, tallies=tallies, owner=place.owner, clock=clock
-        )
         lag = Lag(clock)
         lag.start()
         opened.callback(lag.close)
+        status = Status(
+            version=_version(),
+            endpoint=endpoint,
+            driver=driver,
+            pool=pool,
+            tallies=tallies,
+            owner=place.owner,
+            clock=clock,
+            lag=lag,
+        )
         pressure = Pressure(pool.pressed)
         pressure.start()
         opened.callback(pressure.close)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from sandbox.spec import Architecture, Image, Program, StemKey
 
@@ -62,8 +63,19 @@ class ImageCode:
         return Program(self.image.id, (*entry_point, *command), directory, self.image.environment)
 
 
+class Grouped:
+    """What leads from a record to what the scheduler has of it: the group of sandboxes that run it, or None.
+
+    It is no part of the record, neither of its value nor of what is stored or copied. But each invocation comes with the record
+    at hand, and where there are thousands of them a look-up costs a third of all that the scheduler does.
+    """
+
+    __slots__ = ("group",)
+    group: Any
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionVersion:
+class FunctionVersion(Grouped):
     """One version of one function; `version` is ``$LATEST`` or a number. What an invocation runs.
 
     `generation` rises with every change of code or configuration of ``$LATEST``; a sandbox belongs to one generation.
@@ -103,6 +115,9 @@ class FunctionVersion:
     last_update_status: str = "Successful"
     last_update_reason: str | None = None
     last_update_reason_code: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", None)
 
     @property
     def unqualified_arn(self) -> str:

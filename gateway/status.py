@@ -10,10 +10,11 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.control.validate import RUNTIMES
+from gateway.observe.lag import Lag
 from gateway.observe.metrics import TEMPERATURES
 from gateway.pool.pool import Pool
 from gateway.pool.usage import Usage
-from gateway.tally import DURATION_FINE_S, REST, Tallies, Tally
+from gateway.tally import DURATION_FINE_S, LAG_S, REST, Histogram, Tallies, Tally
 from sandbox.driver import Driver
 from sandbox.native.driver import HOST_ARCHITECTURE
 from sandbox.spec import Architecture, StemKey
@@ -23,7 +24,7 @@ class Status:
     """Asks the parts when it is asked itself; keeps nothing."""
 
     def __init__(
-        self, *, version: str, endpoint: str, driver: Driver, pool: Pool, tallies: Tallies, owner: str, clock: Clock
+        self, *, version: str, endpoint: str, driver: Driver, pool: Pool, tallies: Tallies, owner: str, clock: Clock, lag: Lag
     ) -> None:
         self._fixed = {
             "version": version,
@@ -36,6 +37,7 @@ class Status:
         self._pool = pool
         self._tallies = tallies
         self._clock = clock
+        self._lag = lag
         self._began_s = clock.monotonic()
 
     def report(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class Status:
         """Plain values, for JSON. A function without counts of its own is counted in the one named ``(rest)``.
 
         ``durations`` are pairs: how many invocations took at most as long as the bound of that number in ``bounds_s``, and longer
-        than the bound before; one number beyond the last, those that took longer.
+        than the bound before; one number beyond the last, those that took longer. ``late`` is the same of the event loop's lag.
         """
         used = self._pool.usage()
         counted = self._tallies.own
@@ -59,7 +61,8 @@ class Status:
         del now["functions"]
         rows = [_row(name, used.get(name), counted.get(name)) for name in used.keys() | counted.keys()]
         rows += [_row(name, None, tally) for name, tally in self._tallies.items() if name == REST]
-        return {**self._fixed, "uptime_s": self._uptime_s(), **now, "bounds_s": DURATION_FINE_S, "functions": rows}
+        late = {"bounds_s": LAG_S, "counts": _counts(self._lag.late_s)}
+        return {**self._fixed, "uptime_s": self._uptime_s(), **now, "late": late, "bounds_s": DURATION_FINE_S, "functions": rows}
 
     def _uptime_s(self) -> float:
         return round(self._clock.monotonic() - self._began_s, 3)
@@ -79,12 +82,15 @@ def _row(name: str, used: Usage | None, tally: Tally | None) -> dict[str, Any]:
         running = used.states.get("reserved", 0)
         row.update(sandboxes=temperatures, running=running, waiting=used.waiting, memory_bytes=used.memory_bytes)
     if tally is not None:
-        counts = tally.duration_s.counts
         row.update(
             invocations=tally.duration_s.count,
             errors=sum(tally.errors.values()),
             throttles=sum(tally.throttles.values()),
             cold_starts=tally.cold_starts,
-            durations=[(at, count) for at, count in enumerate(counts) if count],
+            durations=_counts(tally.duration_s),
         )
     return row
+
+
+def _counts(histogram: Histogram) -> list[tuple[int, int]]:
+    return [(at, count) for at, count in enumerate(histogram.counts) if count]

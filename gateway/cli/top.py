@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 PATH: Final = "/_lambent/top"
 PIPE_WIDTH: Final = 160
-_HEAD_LINES: Final = 7  # above the rows: what is said of the whole, what is wrong, and the names of the columns
+_HEAD_LINES: Final = 8  # above the rows: what is said of the whole, what is wrong, and the names of the columns
 SORTS: Final = ("calls", "p50", "p99", "errors", "queue", "memory", "name")
 
 
@@ -97,9 +97,20 @@ def _rank(row: Row, sort: str) -> tuple[float, float, str]:
     return -(first or 0), 0 if sort == "name" else -(row.calls or 0), row.name
 
 
+def late_p99_ms(now: Any, before: Any | None) -> float | None:
+    """How late the gateway's event loop is in the worst hundredth of the time: whatever it does waits for that."""
+    earlier = {}
+    if before is not None and before["uptime_s"] <= now["uptime_s"]:
+        earlier = dict(before["late"]["counts"])
+    counts = {at: more for at, count in now["late"]["counts"] if (more := count - earlier.get(at, 0)) > 0}
+    late_s = percentile_s(now["late"]["bounds_s"], counts, 0.99)
+    return None if late_s is None else round(late_s * 1000, 3)
+
+
 def document(now: Any) -> str:
     """The same for programs."""
     whole = {name: now[name] for name in ("version", "endpoint", "uptime_s", "running", "waiting", "concurrency_limit", "memory")}
+    whole["late_p99_ms"] = late_p99_ms(now, None)
     functions = [dataclasses.asdict(row) for row in rows(now, None, "calls")]
     for function in functions:
         del function["calls_per_s"]
@@ -135,7 +146,7 @@ def page(now: Any, before: Any | None, sort: str, width: int, most: int | None, 
 
     found = rows(now, before, sort)
     shown = found[:most]
-    memory, states = now["memory"], now["sandboxes"]
+    memory, states, late = now["memory"], now["sandboxes"], late_p99_ms(now, before)
     stems = ", ".join(f"{count} {runtime}" for runtime, count in sorted(now["stems"].items()) if count)
     first = f"Lambent {now['version']} at {now['endpoint']}, up {_time(now['uptime_s'])}"
     if before is not None:
@@ -148,6 +159,7 @@ def page(now: Any, before: Any | None, sort: str, width: int, most: int | None, 
         f"sandboxes    {sum(states.values()):,}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())),
         f"ready        {stems or 'no stems'}",
         f"memory       {memory['used_bytes'] / MIB:,.0f} of {memory['budget_bytes'] / MIB:,.0f} MB",
+        f"event loop   {'' if late is None else f'p99 {_ms(late)} ms late'}",
     )
     text = Text("\n".join(line[:width] for line in head) + "\n", no_wrap=True, overflow="crop")
     text.append(problem[:width] + "\n", "red")

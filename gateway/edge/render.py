@@ -53,10 +53,15 @@ def answer(operation: Operation, result: Mapping[str, Any] | None, request_id: s
 
 def error(error: ApiError, request_id: str) -> web.Response:
     """The answer for an error: status, body and headers as AWS has them for this code."""
+    return _response(error.status, error_body(error), error_headers(error, request_id))
+
+
+def error_headers(error: ApiError, request_id: str) -> dict[str, str]:
+    """The headers for an error, but for those of its body."""
     headers = {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": error.code}
     if isinstance(error, TooManyRequestsException) and error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    return _response(error.status, error_body(error), headers)
+    return headers
 
 
 def error_body(error: ApiError) -> bytes:

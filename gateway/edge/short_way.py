@@ -110,12 +110,10 @@ class ShortWay:
         return self.rendered(error, request_id)
 
     def rendered(self, error: ApiError, request_id: str) -> Reply:
-        """An error as an answer."""
-        rendered = render.error(error, request_id)
+        """An error as an answer. Under overload most answers are, and what they cost the functions do not get."""
         self._second.at(self._wall())
-        body = rendered.body
-        assert isinstance(body, bytes)
-        return Reply(rendered.status, self._second.date + reply.lines(rendered.headers.items()), body)
+        headers = {"Content-Type": render.CONTENT_TYPE, **render.error_headers(error, request_id)}
+        return Reply(error.status, self._second.date + reply.lines(headers.items()), render.error_body(error))
 
 
 class Exchange:

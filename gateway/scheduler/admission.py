@@ -3,7 +3,8 @@
 A `Quota` is a number of slots: one for the account's unreserved concurrency, and one for each function that has reserved
 concurrency. A `Share` is one function's part in the quota that it draws on now. A slot is taken when an invocation is let in and
 given back when its sandbox has asked for the next event (or died, or the invocation left its queue), whichever quota the function
-draws on by then: changing a function's reservation moves what it has in use from one quota to the other.
+draws on by then: changing a function's reservation moves what it has in use from one quota to the other. How much that is nobody
+counts along: it is what its groups have at that moment, and an invocation touches one thing less.
 
 Rates are kept by one number each, the time up to which what was let in has used its rate up (the generic cell rate algorithm): a
 bucket that fills continuously and holds no more than what is let in at once. A quota lets in ten invocations a second for
@@ -65,55 +66,53 @@ class Quota:
         """Whether a slot is about to come free for one more than already wait."""
         return self.used - self.finishing + len(self.waiting) < self.open
 
+    def enter(self, now: float) -> bool:
+        """Take a slot, if there is one and the rate lets it be taken."""
+        if self.used >= self.open:
+            return False
+        due_s = self.due_s
+        if due_s <= now:
+            self.due_s = now + self.gap_s
+        elif due_s - now > self.ahead_s:
+            return False
+        else:
+            self.due_s = due_s + self.gap_s
+        self.used += 1
+        return True
+
+    def leave(self, *, answered: bool) -> None:
+        """Give a slot back; whether its invocation had answered before."""
+        self.used -= 1
+        if answered:
+            self.finishing -= 1
+
     def rate_wait_s(self, now: float) -> float:
         """How long until its rate lets the next invocation in; 0 if it does now."""
         return max(0.0, self.due_s - now - self.ahead_s)
 
 
 class Share:
-    """One function's slots, all its versions together."""
+    """One function's slots, all its versions together. Its groups have `quota` at hand themselves."""
 
-    __slots__ = ("_start_gap_s", "_starts_s", "finishing", "groups", "kept", "name", "quota", "used")
+    __slots__ = ("_start_gap_s", "_starts_s", "groups", "kept", "name", "quota")
 
     def __init__(self, name: str, quota: Quota, scaling: float = 0.0) -> None:
         self.name = name
         self.quota = quota
-        self.used = 0
         self.kept = 0
-        self.finishing = 0
-        self.groups = 0  #: versions that the scheduler knows
+        self.groups: dict[Group, None] = {}  #: those that the scheduler knows, retired ones too
         self._start_gap_s = SCALING_S / scaling if scaling else 0.0
         self._starts_s = -math.inf  # up to when its starts have used its scaling rate up
 
-    def enter(self, now: float) -> bool:
-        """Take a slot, if there is one and the rate lets it be taken."""
-        quota = self.quota
-        if quota.used >= quota.open:
-            return False
-        due_s = quota.due_s
-        if due_s <= now:
-            quota.due_s = now + quota.gap_s
-        elif due_s - now > quota.ahead_s:
-            return False
-        else:
-            quota.due_s = due_s + quota.gap_s
-        quota.used += 1
-        self.used += 1
-        return True
+    @property
+    def used(self) -> int:
+        """Slots that it has."""
+        return sum(len(group.waiting) + group.busy + group.finishing for group in self.groups)
 
-    def answered(self) -> None:
-        """A slot's invocation has answered; the slot is not free yet."""
-        self.finishing += 1
-        self.quota.finishing += 1
-
-    def leave(self, *, answered: bool) -> None:
-        """Give a slot back."""
-        quota = self.quota
-        quota.used -= 1
-        self.used -= 1
-        if answered:
-            quota.finishing -= 1
-            self.finishing -= 1
+    @property
+    def finishing(self) -> int:
+        """Of these, those whose invocations have answered."""
+        return sum(group.finishing for group in self.groups)
 
     def keep(self, change: int) -> None:
         """So many more (or fewer) slots are kept by idle provisioned sandboxes."""
@@ -168,20 +167,29 @@ class Admission:
             old.resize(limit)
         elif limit is not None or old is not self.account:
             new = self.account if limit is None else Quota(limit, RESERVED, self._rate)
-            old.used -= share.used
-            old.finishing -= share.finishing
-            new.used += share.used
-            new.finishing += share.finishing
+            used, finishing = share.used, share.finishing
+            old.used -= used
+            old.finishing -= finishing
+            new.used += used
+            new.finishing += finishing
             kept = share.kept
             share.keep(-kept)
             share.quota = new
+            for group in share.groups:
+                group.quota = new
             share.keep(kept)
             if old is not self.account:
                 old.open = old.limit = len(old.waiting)  # nobody draws on it any more: who waits for it is to look at the new one
         self.forget(share)
         return self.account, old, share.quota
 
+    @property
+    def used(self) -> int:
+        """Slots in use, of all quotas."""
+        account = self.account
+        return account.used + sum(share.quota.used for share in self.shares.values() if share.quota is not account)
+
     def forget(self, share: Share) -> None:
         """Drop a share that says nothing any more."""
-        if not share.groups and not share.used and share.quota is self.account:
+        if not share.groups and share.quota is self.account:
             self.shares.pop(share.name, None)

@@ -21,10 +21,11 @@ from typing import Final
 from gateway.records import FunctionVersion
 from gateway.scheduler.commands import Command, Refuse, Why
 from gateway.scheduler.cooling import Due
-from gateway.scheduler.group import Key
+from gateway.scheduler.group import Group, Key
 from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.providing import Providing
 from gateway.scheduler.provision import Standing
+from gateway.scheduler.scaling import WEIGHT
 from gateway.scheduler.state import Event, Instance, State
 from gateway.scheduler.waiting import Ticket
 from sandbox.spec import StemKey
@@ -45,16 +46,15 @@ class Core(Providing):
         """An invocation of `version` wants a sandbox."""
         if self.closing:
             return [Refuse(ticket, Why.CLOSING)]
-        key = (version.name, version.version, version.generation)
-        group = self.groups.get(key)
-        if group is None:
-            group = self.new_group(key, version, now)
+        group: Group | None = version.group
+        if group is None or group.owner is not self:
+            group = self.group_of(version, now)
         ticket.group = group
         out: list[Command] = []
         if group.provision is not None:
             self.begin(ticket, group.provision, now, out)
             return out
-        if not group.share.enter(now):
+        if not group.quota.enter(now):
             self.hold(ticket, now, out)
             return out
         self.place(ticket, now, out)
@@ -66,17 +66,18 @@ class Core(Providing):
         self.unbusy(instance, now)
         group = instance.group
         group.finishing += 1
-        group.share.answered()
+        group.quota.finishing += 1
 
     def idled(self, instance: Instance, now: float) -> Sequence[Command]:
         """Runtime and extensions asked for the next event."""
         instance.see(_RELEASED)
         group = instance.group
         group.finishing -= 1
-        group.run_s.add(now - instance.since_s)
-        share = group.share
-        share.leave(answered=True)
-        quota = share.quota
+        run_s, took_s = group.run_s, now - instance.since_s
+        group.run_s = took_s if run_s is None else run_s + WEIGHT * (took_s - run_s)
+        quota = group.quota
+        quota.used -= 1
+        quota.finishing -= 1
         if not group.waiting and not quota.waiting and not self.starved and group.plain:  # what nearly always is
             self.shelve(instance, now)
             return NOTHING
@@ -100,14 +101,14 @@ class Core(Providing):
         if instance.provisioned:
             self.lost(instance, now, out)
         ticket.attempts += 1
-        share = instance.group.share
+        quota = instance.group.quota
         if ticket.attempts < ATTEMPTS:
             self.place(ticket, now, out, front=True)
         else:
-            share.leave(answered=False)
+            quota.leave(answered=False)
             out.append(self.refuse(ticket, Why.FAILED))
         self.stop(instance, out)
-        self.admit(share.quota, now, out)
+        self.admit(quota, now, out)
         self.feed(now, out)
         return out
 
@@ -241,14 +242,14 @@ class Core(Providing):
             self.budget.unshelve(instance.memory_bytes)
         elif state is State.RESERVED:
             self.unbusy(instance, now)
-            group.share.leave(answered=False)
+            group.quota.leave(answered=False)
         else:
             group.finishing -= 1
-            group.share.leave(answered=True)
+            group.quota.leave(answered=True)
         if instance.provisioned:
             self.lost(instance, now, out)
         self.stop(instance, out)
-        self.admit(group.share.quota, now, out)
+        self.admit(group.quota, now, out)
         self.grow(group, now, out)
         self.feed(now, out)
         return out
@@ -277,10 +278,11 @@ class Core(Providing):
         group = self.groups.pop(key, None)
         self.keepalive.retired(key[:2])
         if group is not None:
+            self.unlink(group)
             group.retired = True
             group.plain = False
             self.aim(group, 0, now, out)
-            for instance in [*group.warm, *group.frozen]:
+            for instance in [*group.idle, *group.frozen]:
                 self.retire(instance, out)
             self.forget(group)
         return out
@@ -312,8 +314,7 @@ class Core(Providing):
             victim = self.keepalive.victim(self.index, None, now)
             if victim is None:
                 break
-            self.tallies.totals.evictions.add(victim.state.value)
-            self.retire(victim, out)
+            self.evict(victim, out)
         return out
 
     def provisioned(self, version: FunctionVersion, target: int, now: float) -> Sequence[Command]:

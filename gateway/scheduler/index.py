@@ -1,8 +1,13 @@
 """Where idle sandboxes are found: the newest of one group to give work to, the oldest of all to let go. [P]
 
-Every operation is one or two steps on a dictionary, however many there are. Within a group the newest is taken first, so that
-what is hot stays hot and what is not needed grows old. Over all groups, both orders are by last use: a sandbox is frozen a
-constant time after it became idle, so the frozen ones are in the order in which they were last used as well.
+Every operation is one or two steps, however many there are. Within a group the newest is taken first, so that what is hot stays
+hot and what is not needed grows old. Over all groups, both orders are by last use: a sandbox is frozen a constant time after it
+became idle, so the frozen ones are in the order in which they were last used as well.
+
+With thousands of sandboxes what an invocation costs is how many places in memory it touches, not how many steps it takes: each
+of them is in no cache by then. So the warm ones of a group hang one on the other without a container, and those of all groups are
+in a plain dictionary, which touches two places where an ordered one touches six. In return whoever looks for its first entry
+passes by those that were removed before it; that is a microsecond for a thousand, and only who freezes or makes room does it.
 """
 
 from __future__ import annotations
@@ -24,20 +29,30 @@ class Index:
     __slots__ = ("frozen", "pinned", "warm")
 
     def __init__(self) -> None:
-        self.warm: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
+        self.warm: dict[Instance, None] = {}  #: oldest first
         self.frozen: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
         self.pinned: OrderedDict[Instance, None] = OrderedDict()  #: oldest first
 
     def add(self, instance: Instance) -> None:
         """One became idle, now."""
-        instance.group.warm[instance] = None
+        group = instance.group
+        older = group.newest
+        if older is not None:
+            older.newer = instance
+            instance.older = older
+        group.newest = instance
+        group.warm += 1
         self.warm[instance] = None
 
     def take(self, group: Group) -> Instance | None:
         """The newest warm one of a group, taken out: who takes it changes its state in the same step."""
-        if not group.warm:
+        instance = group.newest
+        if instance is None:
             return None
-        instance, _ = group.warm.popitem()
+        older = group.newest = instance.older
+        if older is not None:
+            older.newer = instance.older = None
+        group.warm -= 1
         del self.warm[instance]
         return instance
 
@@ -47,8 +62,7 @@ class Index:
 
     def freeze(self, instance: Instance) -> None:
         """A warm one is frozen."""
-        del instance.group.warm[instance]
-        del self.warm[instance]
+        self._unlink(instance)
         pinned = self.pins(instance.group)
         instance.group.frozen[instance] = None
         (self.pinned if pinned else self.frozen)[instance] = None
@@ -78,8 +92,21 @@ class Index:
     def remove(self, instance: Instance) -> None:
         """One is idle no longer."""
         if instance in self.warm:
-            del instance.group.warm[instance]
-            del self.warm[instance]
+            self._unlink(instance)
         else:
             del instance.group.frozen[instance]
             del (self.frozen if instance in self.frozen else self.pinned)[instance]
+
+    def _unlink(self, instance: Instance) -> None:
+        """One, wherever it is among its group's, is warm no longer."""
+        group, older, newer = instance.group, instance.older, instance.newer
+        if newer is None:
+            group.newest = older
+        else:
+            newer.older = older
+            instance.newer = None
+        if older is not None:
+            older.newer = newer
+            instance.older = None
+        group.warm -= 1
+        del self.warm[instance]

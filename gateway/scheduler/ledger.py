@@ -22,7 +22,7 @@ from gateway.scheduler.policy import Policy
 from gateway.scheduler.provision import Provision, Provisions
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import Supply
-from gateway.scheduler.waiting import Deadlines, Place, Ticket
+from gateway.scheduler.waiting import NOBODY, Deadlines, Place, Ticket
 from gateway.tally import Tallies
 from sandbox.spec import StemKey
 
@@ -65,7 +65,7 @@ class Ledger:
     @property
     def in_flight(self) -> int:
         """Invocations that were let in and have not ended."""
-        return sum(share.used for share in self.admission.shares.values())
+        return self.admission.used
 
     def wake(self, due_s: float) -> None:
         if due_s < self.wake_s:
@@ -73,10 +73,28 @@ class Ledger:
 
     # --- groups and supplies
 
+    def group_of(self, version: FunctionVersion, now: float) -> Group:
+        """Its group, made if there is none."""
+        key = (version.name, version.version, version.generation)
+        group = self.groups.get(key)
+        if group is None:
+            return self.new_group(key, version, now)
+        self.unlink(group)  # what is said about the version changed, neither code nor configuration
+        group.version = version
+        object.__setattr__(version, "group", group)
+        return group
+
+    def unlink(self, group: Group) -> None:
+        """Its record does not lead to it any more: another one does, or none."""
+        if group.version.group is group:  # several schedulers may know a record, as in a simulation
+            object.__setattr__(group.version, "group", None)
+
     def new_group(self, key: Key, version: FunctionVersion, now: float) -> Group:
         share = self.admission.share(version.name)
-        share.groups += 1
         group = self.groups[key] = Group(key, version, share, self.tallies.of(version.name))
+        group.owner = self
+        object.__setattr__(version, "group", group)
+        share.groups[group] = None
         group.pattern = self.keepalive.known(group, now)
         group.keep = self.keeps.get(version.name)
         self.supply(group.stem, now)
@@ -89,7 +107,8 @@ class Ledger:
         group.forgotten = True
         if not group.retired:
             del self.groups[group.key]
-        group.share.groups -= 1
+            self.unlink(group)
+        del group.share.groups[group]
         self.admission.forget(group.share)
 
     def supply(self, stem: StemKey, now: float) -> Supply:
@@ -114,6 +133,16 @@ class Ledger:
         self.wake(due_s)
 
     # --- sandboxes of a group
+
+    def cold_guess_s(self, group: Group) -> float:
+        """How long a start of it takes, as far as is known."""
+        cold_s = group.cold_s.value
+        return self.supplies[group.stem].cold_guess_s if cold_s is None else cold_s
+
+    def served(self, group: Group) -> None:
+        """Nobody waits for its sandboxes any more."""
+        group.waiting = NOBODY
+        self.starved.pop(group, None)
 
     def run(self, ticket: Ticket, instance: Instance, now: float) -> Run:
         """Promise a sandbox, which is in no index any more, to a ticket, which waits nowhere any more."""

@@ -4,10 +4,8 @@ Nothing here is linear in functions, sandboxes or waiters; only those who wait a
 few are done and `wake_s` says when `tick` is to go on.
 
 Where memory is short, the group that lacks it stands in `starved`, in order. Its turn comes whenever something is given back
-(`feed`): it takes one sandbox's worth and goes to the end. If freezing idle sandboxes, and measuring them, may make room, that is
-done first: it costs nobody anything. If stopping them does, they are told to stop. What they will free is earmarked, so that
-nobody behind takes it; if only working ones hold the memory, the group lets those behind it pass, for nobody knows how long that
-will take.
+(`feed`): it takes one sandbox's worth (see `rooms`) and goes to the end. If only working ones hold the memory, it lets those
+behind it pass, for nobody knows how long that will take.
 """
 
 from __future__ import annotations
@@ -15,40 +13,38 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from gateway.scheduler import eviction, fairness
+from gateway.scheduler import fairness
 from gateway.scheduler.admission import ACCOUNT, Quota
 from gateway.scheduler.capacity import Room
 from gateway.scheduler.commands import RETRY_S, Refuse, Why
 from gateway.scheduler.group import Group
 from gateway.scheduler.keepalive import Prewarm
-from gateway.scheduler.ledger import Ledger, Out
+from gateway.scheduler.ledger import Out
+from gateway.scheduler.rooms import Rooms
 from gateway.scheduler.scaling import worth_starting
 from gateway.scheduler.state import Event, Instance, State
-from gateway.scheduler.stems import DECAY_S, Supply
-from gateway.scheduler.waiting import Place, Ticket
+from gateway.scheduler.waiting import NOBODY, Line, Place, Ticket
 
-DOUBT: Final = 2.0  #: a wait is told to be too long when it is estimated at so many times what the caller allows
-COOL: Final = 16  #: sandboxes that are frozen in one step where memory is short: about 0.1 ms each
+DOUBT: Final = 1.25  #: a wait is told to be too long when it is estimated at so many times what the caller allows
 FEED: Final = 8  #: starved groups that one event looks at
 RECHECK_S: Final = 0.01  #: how often it is asked again whether waiters are worth a start
 RECHECKS: Final = 64  #: groups that are asked in one tick
 PREWARM_RETRY_S: Final = 0.05  #: when there was no stem or no memory yet for a sandbox that is started ahead
-REFILL_RETRY_S: Final = 1.0  #: when there was no memory for a stem
 
 
-class Moves(Ledger):
+class Moves(Rooms):
     """Who waits, for a slot or for a sandbox, and what is made or let go for them."""
 
     # --- who waits
 
     def hold(self, ticket: Ticket, now: float, out: Out) -> None:
         """No slot is free, or the rate is used up: wait if a slot is about to be free."""
-        quota = ticket.group.share.quota
+        quota = ticket.group.quota
         if quota.rate_wait_s(now):
             out.append(self.over_rate(ticket, quota, now))
             return
         if not quota.soon_free:
-            if self.push_out(ticket.group, quota, now, out) and ticket.group.share.enter(now):
+            if self.push_out(ticket.group, quota, now, out) and ticket.group.quota.enter(now):
                 self.place(ticket, now, out)
             else:
                 out.append(self.used_up(ticket, quota))
@@ -64,8 +60,8 @@ class Moves(Ledger):
         while quota.waiting and quota.used < quota.open:
             ticket, _ = quota.waiting.popitem(last=False)
             ticket.group.held -= 1
-            if not ticket.group.share.enter(now):  # its function was given a quota of its own meanwhile, or the rate is used up
-                own = ticket.group.share.quota
+            if not ticket.group.quota.enter(now):  # its function was given a quota of its own meanwhile, or the rate is used up
+                own = ticket.group.quota
                 out.append(self.over_rate(ticket, own, now) if own.rate_wait_s(now) else self.used_up(ticket, own))
                 continue
             self.place(ticket, now, out)
@@ -86,7 +82,7 @@ class Moves(Ledger):
         sandboxes hold slots that others could use at once.
         """
         longest = quota.longest
-        if longest is None or longest.share is group.share or longest.share.quota is not quota:
+        if longest is None or longest.share is group.share or longest.quota is not quota:
             return False
         if len(longest.waiting) <= group.share.used + 1:
             return False
@@ -115,6 +111,14 @@ class Moves(Ledger):
     def queue(self, ticket: Ticket, now: float, out: Out, *, front: bool = False) -> None:
         """Wait, with a slot, for a sandbox; begin what gets it one."""
         group = ticket.group
+        if not front and group in self.starved:  # what comes free is given away when it does: nothing is to be found now
+            refusal = self._refusal(group, len(group.waiting) + 1, ticket.deadline_s, now)
+            if refusal is not None:  # so that a flood costs little
+                group.quota.leave(answered=False)
+                out.append(self.refuse(ticket, *refusal))
+                return
+        if group.waiting is NOBODY:
+            group.waiting = Line()
         group.waiting[ticket] = None
         if front:
             group.waiting.move_to_end(ticket, last=False)
@@ -130,28 +134,27 @@ class Moves(Ledger):
             self.wake(now + RECHECK_S)
         if front:
             return
-        quota = group.share.quota
+        quota = group.quota
         if quota.longest is None or len(group.waiting) > len(quota.longest.waiting):
             quota.longest = group
-        if (refusal := self._refusal(ticket, now)) is not None:
+        if (refusal := self._refusal(group, len(group.waiting), ticket.deadline_s, now)) is not None:
             self.withdraw(ticket, now, out)
             out.append(self.refuse(ticket, *refusal))
 
-    def _refusal(self, ticket: Ticket, now: float) -> tuple[Why, None, float | None] | None:
-        """Why somebody who has just queued up had better be told at once that it is in vain, and when to try again."""
-        group = ticket.group
+    def _refusal(self, group: Group, waiting: int, deadline_s: float, now: float) -> tuple[Why, None, float | None] | None:
+        """Why the last of so many in a line had better be told at once that it is in vain, and when to try again."""
         if group.memory_bytes > self.budget.total_bytes - self.provisions.reserved_bytes and not group.provision:
             return Why.TOO_LARGE, None, None
-        unserved = len(group.waiting) - group.coming
+        unserved = waiting - group.coming
         if unserved > self.policy.queue_max_per_key or self.waiting - self.coming > self.policy.queue_max:
             return Why.FULL, None, RETRY_S
         scaling_s = group.share.scaling_wait_s(now)
         if scaling_s and self._worth_starting(group, now):
             return Why.SCALING, None, scaling_s
-        serving, run_s = group.coming + group.busy + group.finishing, group.run_s.value
+        serving, run_s = group.coming + group.busy + group.finishing, group.run_s
         if group in self.starved and unserved > 0 and serving and run_s is not None:
             wait_s = unserved * run_s / serving
-            if wait_s > DOUBT * (ticket.deadline_s - now):
+            if wait_s > DOUBT * (deadline_s - now):
                 return Why.LATE, None, wait_s
         return None
 
@@ -167,9 +170,9 @@ class Moves(Ledger):
             ticket.place = Place.OUT
             self.waiting -= 1
             if not group.waiting:
-                self.starved.pop(group, None)
-            group.share.leave(answered=False)
-            self.admit(group.share.quota, now, out)
+                self.served(group)
+            group.quota.leave(answered=False)
+            self.admit(group.quota, now, out)
         self.forget(group)
 
     def lateness(self, ticket: Ticket) -> Why:
@@ -200,7 +203,7 @@ class Moves(Ledger):
             group.tally.waited_s += waited_s
         out.append(self.run(ticket, instance, now))
         if not group.waiting:
-            self.starved.pop(group, None)
+            self.served(group)
 
     def offer(self, instance: Instance, now: float, out: Out) -> None:
         """A sandbox became idle: somebody takes it, or it is kept, or it goes with its generation."""
@@ -264,7 +267,7 @@ class Moves(Ledger):
         if not group.waiting:
             room = None
         elif frozen is not None:
-            room = self._room(group, group.memory_bytes - frozen.memory_bytes, 0, frozen, now, out)
+            room = self.room(group, group.memory_bytes - frozen.memory_bytes, 0, frozen, now, out)
             if room is Room.FREE:
                 self.index.remove(frozen)
                 self.budget.unshelve(frozen.memory_bytes)
@@ -284,62 +287,15 @@ class Moves(Ledger):
         waiting = len(group.waiting)
         if group.finishing and now - next(iter(group.waiting)).queued_s < self.policy.finish_wait_s:
             waiting -= group.finishing
-        cold_s = group.cold_s.value
         return worth_starting(
             waiting=waiting,
             coming=group.coming,
             busy=group.busy,
-            run_s=group.run_s.value,
+            run_s=group.run_s,
             elapsed_s=group.mean_elapsed_s(now),
             waited_s=group.patience.waited_s,
-            cold_s=self.supplies[group.stem].cold_guess_s if cold_s is None else cold_s,
+            cold_s=self.cold_guess_s(group),
         )
-
-    def chill(self, instance: Instance, now: float, out: Out) -> None:
-        """Freeze a warm one before its time, or let it go if it would not be kept."""
-        kept_s = self.cooling.keep(instance, now)
-        if kept_s > now:
-            self.cool(instance, out)
-            self.wake(kept_s)
-        else:
-            self.retire(instance, out)
-
-    def _room(self, group: Group, need_bytes: int, need_count: int, spared: Instance | None, now: float, out: Out) -> Room:
-        """Whether there is room for a group, made by freezing what is idle and, where that is not enough, by eviction."""
-        budget = self.budget
-        if budget.fits(need_bytes, need_count):
-            return Room.FREE
-        spared_bytes, spared_count = (spared.memory_bytes, 1) if spared is not None else (0, 0)
-        if budget.hopeless(need_bytes, need_count, spared_bytes, spared_count):
-            return Room.NONE
-        for _ in range(COOL):
-            if not (self.index.warm and budget.short_of(need_bytes)):
-                break
-            self.chill(next(iter(self.index.warm)), now, out)
-        self.wake(self.keepalive.next_s())
-        if not (self.index.warm and budget.short_of(need_bytes)):  # else go on when those are measured
-            for victim in eviction.victims(self.index, self.supplies.values(), self.keepalive, spared, now):
-                if not budget.lacking(need_bytes, need_count):
-                    break
-                if fairness.spares(group, victim, now):
-                    return Room.NONE
-                self.tallies.totals.evictions.add(victim.state.value)
-                self.retire(victim, out)
-        budget.earmark(need_bytes, need_count)
-        return Room.COMING
-
-    def claim_room(self, group: Group, supply: Supply, now: float, out: Out) -> tuple[Room, Instance | None]:
-        """Whether there is room for a start, and the stem that it gets if one is ready: then it is no stem any more."""
-        stem = next(reversed(supply.ready), None)
-        stem_bytes = self.policy.stem_bytes
-        if stem is not None or supply.unclaimed:
-            room = self._room(group, group.memory_bytes - stem_bytes, 0, stem, now, out)
-        else:
-            room = self._room(group, group.memory_bytes, 1, None, now, out)
-        if room is Room.FREE and stem is not None:
-            del supply.ready[stem]
-            self.budget.unshelve(stem_bytes)
-        return room, stem
 
     def _start(self, group: Group, now: float, out: Out) -> Room:
         """Start a sandbox: claim a stem, or the next that is made."""
@@ -377,33 +333,6 @@ class Moves(Ledger):
             self.tallies.totals.prewarms += 1
         self.budget.clear_earmarks()
         self.forget(group)
-
-    # --- stems
-
-    def tend(self, supply: Supply, now: float, out: Out) -> None:
-        """Ask for the stems that are owed and those to be kept ready; let go what is too many."""
-        while supply.surplus > 0:
-            self.retire(next(iter(supply.ready)), out)
-        if supply.target > supply.least:
-            self.wake(supply.changed_s + DECAY_S)
-        if supply.error is not None and supply.owed:
-            self.prune_claims(supply, now)
-        if now >= supply.retry_s or supply.final:
-            for _ in range(supply.owed):
-                if not self.budget.fits(self.policy.stem_bytes, 1):
-                    self.wake(now + RECHECK_S)
-                    return
-                self.make_stem(supply, out)
-        if now < supply.retry_s:
-            self.wake(supply.retry_s)
-            return
-        if now < supply.calm_s:
-            self.wake(supply.calm_s)
-        for _ in range(supply.refill(now)):
-            if self.starved or not self.budget.fits(self.policy.stem_bytes, 1):
-                self.wake(now + REFILL_RETRY_S)
-                return
-            self.make_stem(supply, out)
 
 
 def _used_up(quota: Quota) -> Why:

@@ -25,10 +25,10 @@ class Providing(Moves):
         idle = bool(provision.idle)
         if idle:
             share.keep(-1)
-            entered = share.enter(now)
+            entered = group.quota.enter(now)
             share.keep(1)
         else:
-            entered = share.enter(now)
+            entered = group.quota.enter(now)
         if entered:
             group.tally.provisioned.add("used" if idle else "spilled")
             self.place(ticket, now, out)
@@ -46,8 +46,8 @@ class Providing(Moves):
         group.share.keep(1)
         if self.policy.freeze_provisioned_s is not None:
             self.wake(now + self.policy.freeze_provisioned_s)
-        if group.held and group.share.quota.waiting:
-            ticket = next(one for one in group.share.quota.waiting if one.group is group)
+        if group.held and group.quota.waiting:
+            ticket = next(one for one in group.quota.waiting if one.group is group)
             del ticket.quota.waiting[ticket]
             group.held -= 1
             self.begin(ticket, provision, now, out)
@@ -93,7 +93,7 @@ class Providing(Moves):
             self.provisions.lacking.pop(provision, None)
             group.provision = None
             group.plain = not group.retired
-        self.admit(group.share.quota, now, out)
+        self.admit(group.quota, now, out)
         self.feed(now, out)
         self.forget(group)
 

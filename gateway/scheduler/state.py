@@ -83,18 +83,22 @@ def following(state: State, event: Event) -> State:
         raise IllegalEvent(f"{event.value} while {state.value}") from None
 
 
-class Instance:
+class Touched:
+    """What each invocation touches of a sandbox: slots of a base class come first, so it is one line of the processor's cache."""
+
+    __slots__ = ("group", "memory_bytes", "newer", "older", "since_s", "state")
+
+
+class Instance(Touched):
     """What the scheduler knows of one sandbox.
 
     `memory_bytes` is what it counts now. `since_s` is when it was asked for (STARTING), picked (RESERVED, FINISHING) or last used
     (IDLE, FROZEN). `group` and `claimed_s`, when it was given its function, are not set before CLAIMED. `kept_s` and `listed_s`
     are `Cooling`'s: until when it is kept once it is frozen, and when that is looked at. `provisioned` is whether its version
-    keeps it for good; see `provision`.
+    keeps it for good; see `provision`. `older` and `newer` are the index's: the warm ones of its group beside it.
     """
 
-    __slots__ = (
-        "claimed_s", "group", "kept_s", "listed_s", "memory_bytes", "number", "provisioned", "since_s", "state", "stem",
-    )  # fmt: skip
+    __slots__ = ("claimed_s", "kept_s", "listed_s", "number", "provisioned", "stem")
 
     group: Group
     claimed_s: float
@@ -108,6 +112,8 @@ class Instance:
         self.kept_s = math.inf
         self.listed_s = math.inf
         self.provisioned = False
+        self.older: Instance | None = None
+        self.newer: Instance | None = None
 
     def see(self, event: Event) -> None:
         """Move to the state after `event`. Raises IllegalEvent, and then nothing has changed."""

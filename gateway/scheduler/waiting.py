@@ -11,7 +11,7 @@ import enum
 import heapq
 import itertools
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.scheduler.admission import Quota
@@ -54,6 +54,16 @@ class Ticket:
 
 
 Line = OrderedDict[Ticket, None]  #: tickets in order of arrival
+
+
+class _Nobody(Line):
+    """The line of all groups for which nobody waits, as of nearly all: no invocation need look whether its own is empty."""
+
+    def __setitem__(self, ticket: Ticket, value: None) -> None:
+        raise TypeError("who waits needs a line of its own")
+
+
+NOBODY: Final = _Nobody()
 
 
 class Deadlines:

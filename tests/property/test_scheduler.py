@@ -27,7 +27,7 @@ from gateway.scheduler.keepalive.overrides import Keep
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.provision import PARALLEL, Status
 from gateway.scheduler.state import Instance, State
-from gateway.scheduler.waiting import Place, Ticket
+from gateway.scheduler.waiting import NOBODY, Place, Ticket
 from sandbox.spec import Architecture, StemKey
 from tests.sim.records import version
 
@@ -48,7 +48,7 @@ POLICY = Policy(
     stems_max=2,
     stem_bytes=8 * MIB,
 )
-STEM = StemKey("python3.11", Architecture.X86_64)
+PYTHON, NODE = (StemKey(runtime, Architecture.X86_64) for runtime in ("python3.11", "nodejs22.x"))
 CHOICE = st.integers(0, 1_000_000)
 KEEPS = [None, Keep(min_warm=1), Keep(min_warm=2, max_warm=2), Keep(max_warm=0), Keep(idle_ttl_s=0.5), Keep(99, min_warm=1)]
 
@@ -71,8 +71,8 @@ class Machine(RuleBasedStateMachine):
         self.most_used: dict[Quota, int] = {}  # the limit, or what was in use when it was lowered
         self.targets = dict.fromkeys(MEMORY_MB, 0)
         for name, memory_mb in MEMORY_MB.items():
-            self.versions[name] = version(name, memory_mb=memory_mb)
-            self.perform(self.core.used(STEM, 1, self.now))
+            self.versions[name] = version(name, memory_mb=memory_mb, runtime=(NODE if name == "middle" else PYTHON).runtime)
+            self.perform(self.core.used(self.versions[name].stem, 1, self.now))
 
     def perform(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -201,6 +201,24 @@ class Machine(RuleBasedStateMachine):
         self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
         self.targets[name] = 0
 
+    @rule(name=NAMES)
+    def change_runtime(self, name: str) -> None:
+        """As the pool does it: stems of a runtime that nobody uses any more go."""
+        old = self.versions[name]
+        new = dataclasses.replace(
+            old, generation=old.generation + 1, runtime=NODE.runtime if old.stem == PYTHON else PYTHON.runtime
+        )
+        self.versions[name] = new
+        self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
+        self.targets[name] = 0
+        self.perform(self.core.used(new.stem, 1, self.now))
+        self.perform(self.core.used(old.stem, -1, self.now))
+
+    @rule(name=NAMES)
+    def say_something_else_of_a_function(self, name: str) -> None:
+        """What is no change of code or configuration, as of an alias: another record of the same generation."""
+        self.versions[name] = dataclasses.replace(self.versions[name], description=f"at {self.now}")
+
     @rule(name=NAMES, limit=st.sampled_from([None, 0, 1, 2]))
     def change_concurrency(self, name: str, limit: int | None) -> None:
         self.perform(self.core.reserved(name, limit, self.now))
@@ -268,8 +286,11 @@ class Machine(RuleBasedStateMachine):
             kept = group.provision
             starting, idle = (len(kept.starting), kept.idle) if kept is not None else (0, {})
             assert group.coming == own[State.STARTING] - starting + claims.count(group), group
-            assert len(group.warm) + len(group.frozen) + len(idle) == own[State.IDLE] + own[State.FROZEN], group
-            assert {one.state for one in group.warm} <= {State.IDLE}, group
+            assert group.warm + len(group.frozen) + len(idle) == own[State.IDLE] + own[State.FROZEN], group
+            warm = list(group.idle)
+            assert [one.state for one in warm] == [State.IDLE] * group.warm, group
+            assert warm == [one for one in reversed(self.core.index.warm) if one.group is group], "newest first"
+            assert [one.newer for one in warm] == [None, *warm][: group.warm], group
             assert {one.state for one in group.frozen} <= {State.FROZEN}, group
             assert not (group.retired and (group.warm or group.frozen or idle)), "what is retired keeps nothing"
             assert group.plain == (not group.retired and kept is None)
@@ -277,10 +298,14 @@ class Machine(RuleBasedStateMachine):
             assert set(group.waiting) == {one for one in self.open if one.group is group and one.place is Place.QUEUED}, group
             assert group.held == sum(one.group is group and one.place is Place.HELD for one in self.open), group
             assert group.retired == (self.core.groups.get(group.key) is not group) or group.empty
+            assert group.waiting or group.waiting is NOBODY, group
             if group.busy:
                 began = [i.since_s for i in self.among(State.RESERVED) if i.group is group]
                 assert math.isclose(group.begun_sum_s, sum(began), abs_tol=1e-6)
         assert not any(group.empty for group in self.core.groups.values()), "an empty group is forgotten"
+        assert all(group.version.group is group and group.owner is self.core for group in self.core.groups.values())
+        assert all(group.version.group is not group for group in self.groups() if group.retired or group.forgotten)
+        assert not NOBODY
         assert self.core.waiting == sum(len(group.waiting) for group in self.groups())
         assert self.core.coming == sum(group.coming for group in self.groups())
 
@@ -296,14 +321,14 @@ class Machine(RuleBasedStateMachine):
         for group in self.groups():
             held = sum(one in pinned for one in group.frozen)
             assert held <= (group.keep.min_warm if group.keep is not None else 0), group
-        for instance in self.core.index.warm:
-            assert instance in instance.group.warm
         for instance in self.core.index.frozen:
             assert instance in instance.group.frozen
-        ready = [stem for supply in self.core.supplies.values() for stem in supply.ready]
-        assert set(ready) == set(self.among(State.STEM))
-        assert self.core.supplies[STEM].making == len(self.among(State.MAKING))
-        assert self.core.supplies[STEM].starting == len(self.among(State.STARTING))
+        for key, supply in self.core.supplies.items():
+            own = Counter(instance.state for instance in self.instances if instance.stem == key)
+            assert set(supply.ready) == {one for one in self.among(State.STEM) if one.stem == key}
+            assert (supply.making, supply.starting) == (own[State.MAKING], own[State.STARTING])
+            assert supply.users == sum(one.stem == key for one in self.versions.values()) or self.core.closing
+            assert supply.users or not supply.ready, "stems of a runtime that no function uses"
 
     @invariant()
     def what_is_provisioned_is_kept(self) -> None:
@@ -315,7 +340,7 @@ class Machine(RuleBasedStateMachine):
             assert set(provision.starting) == {one for one in own if one.state is State.STARTING}
             assert set(provision.idle) == {one for one in own if one.state in (State.IDLE, State.FROZEN)}
             assert set(provision.members) == set(own) - set(provision.starting), provision
-            assert provision.claimed == self.core.supplies[STEM].provisions.count(provision)
+            assert provision.claimed == self.core.supplies[provision.group.stem].provisions.count(provision)
             assert (provision in provisions.lacking) == (provision.lacks > 0)
             assert provision.lacks >= 0, "never more than wanted"
             for instance in own:
@@ -363,7 +388,8 @@ class Machine(RuleBasedStateMachine):
             queued = [t for t in self.open if t.place is Place.QUEUED and t.group.share is share]
             assert share.used == len(working) + len(queued), share.name
             assert share.finishing == sum(one.state is State.FINISHING for one in working), share.name
-            assert share.groups == sum(group.share is share for group in self.groups() if not group.forgotten)
+            assert set(share.groups) == {group for group in self.groups() if group.share is share and not group.forgotten}
+            assert {group.quota for group in share.groups} <= {share.quota}
         for quota in quotas:
             parts = [share for share in admission.shares.values() if share.quota is quota]
             assert quota.used == sum(share.used for share in parts)
@@ -417,7 +443,17 @@ class Machine(RuleBasedStateMachine):
             self.time_passes(1.0)
 
     def teardown(self) -> None:
-        """Whatever happened, at rest there is what is provisioned, and closing ends with nothing."""
+        """Whatever happened, at rest there is what is provisioned, and closing ends with nothing, also amid all that."""
+        if len(self.fates) % 2:
+            self.check_rest()
+        self.check_closing()
+
+    def check_all(self) -> None:
+        for check in self.invariants:
+            check.function(self)
+
+    def check_rest(self) -> None:
+        """Once nothing comes any more, what was begun ends, and all that is provisioned is there."""
         for name in MEMORY_MB:
             self.perform(self.core.reserved(name, None, self.now))
         self.time_passes(61.0)
@@ -429,15 +465,25 @@ class Machine(RuleBasedStateMachine):
                     assert "too few" in str(standing.reason), standing
                 else:
                     assert standing.allocated == standing.available == standing.target
+
+    def check_closing(self) -> None:
+        """Nobody is let in, who was let in is served or told, and nothing is left."""
         self.perform(self.core.closed(self.now))
+        self.targets = dict.fromkeys(MEMORY_MB, 0)
         ticket = Ticket(self.now + 1)
         self.open.append(ticket)
         (refusal,) = self.core.arrived(ticket, self.versions["small"], self.now)
         assert isinstance(refusal, Refuse)
         assert refusal.why is Why.CLOSING
         self.open.remove(ticket)
+        for instance in self.among(State.RESERVED)[::2]:  # some finish in time
+            self.core.settled(instance, self.now)
+            del self.running[instance]
+            self.perform(self.core.idled(instance, self.now))
+        self.check_all()
         self.perform(self.core.abandoned(self.now))
         assert not self.open
+        self.frozen.clear()  # nobody measures what is stopped
         while self.instances:
             for instance in list(self.instances):
                 match instance.state:
@@ -453,7 +499,7 @@ class Machine(RuleBasedStateMachine):
         assert (core.waiting, core.coming, core.groups) == (0, 0, {})
         assert not core.index.warm
         assert not core.index.frozen
-        assert all(share.used == share.groups == 0 for share in core.admission.shares.values())
+        assert all(share.used == 0 and not share.groups for share in core.admission.shares.values())
         assert all(share.quota is not core.admission.account for share in core.admission.shares.values())
 
 
@@ -477,6 +523,8 @@ WEIGHTS = {
     "stop": 4,
     "measure": 4,
     "update_function": 0.3,
+    "change_runtime": 0.1,
+    "say_something_else_of_a_function": 0.3,
     "change_concurrency": 0.2,
     "change_what_is_kept": 0.3,
     "the_host_lacks_memory": 0.1,
@@ -497,8 +545,7 @@ def test_a_long_walk(seed: int) -> None:
         chosen = rng.choices(possible, [WEIGHTS[rule.function.__name__] for rule in possible])[0]
         arguments = {name: draw(rng) for name, draw in DRAWS.items() if name in chosen.arguments}
         chosen.function(machine, **arguments)
-        for check in machine.invariants:
-            check.function(machine)
+        machine.check_all()
     machine.teardown()
 
 

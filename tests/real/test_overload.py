@@ -29,57 +29,88 @@ CODE = "import time\ndef handler(event, context):\n    time.sleep(0.1)\n"
 RUN_S = 0.1
 SANDBOXES = 6
 QUEUE_WAIT_S = 2.0
-SECONDS = 3.0
+SETTLE_S = 1.0  #: of each load, before it is counted
+SECONDS = 3.0  #: that are counted
+ROUNDS = 2  #: of both loads, in turns: what else the machine does meets both
 FEW = 4  #: invocations of the neighbour, a second
 
 
 @dataclasses.dataclass
 class Load:
-    """What came of it; times are those of answers."""
+    """What came of it; `done_at_s` are times of day, the others those that answers took."""
 
+    done_at_s: list[float] = dataclasses.field(default_factory=list)
     done_s: list[float] = dataclasses.field(default_factory=list)
     refused_s: list[float] = dataclasses.field(default_factory=list)
     refusals: set[tuple[int, str, str]] = dataclasses.field(default_factory=set)
+
+    def goodput(self, began_s: float) -> float:
+        """Invocations done, a second, of a load that began then."""
+        return sum(SETTLE_S <= at_s - began_s < SETTLE_S + SECONDS for at_s in self.done_at_s) / SECONDS
 
 
 async def invoke(session: aiohttp.ClientSession, url: str, load: Load) -> None:
     began_s = time.monotonic()
     async with session.post(url, data=b"{}") as answer:
         body = await answer.read()
-        took_s = time.monotonic() - began_s
+        now_s = time.monotonic()
         if answer.status == 200:
-            load.done_s.append(took_s)
+            load.done_at_s.append(now_s)
+            load.done_s.append(now_s - began_s)
         else:
-            load.refused_s.append(took_s)
+            load.refused_s.append(now_s - began_s)
             load.refusals.add(
                 (answer.status, answer.headers.get("Retry-After", ""), json.loads(body).get("Reason", body.decode()))
             )
 
 
-async def closed(session: aiohttp.ClientSession, url: str, clients: int) -> float:
-    """Goodput of clients that wait for their answers."""
-    load = Load()
-    end_s = time.monotonic() + SECONDS
+async def closed(session: aiohttp.ClientSession, url: str, load: Load) -> None:
+    """Twice as many clients as sandboxes, who wait for their answers: what the machine can do."""
+    end_s = time.monotonic() + SETTLE_S + SECONDS
 
     async def client() -> None:
         while time.monotonic() < end_s:
             await invoke(session, url, load)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
+        for _ in range(2 * SANDBOXES):
             group.create_task(client())
-    return len(load.done_s) / SECONDS
 
 
-async def opened(session: aiohttp.ClientSession, url: str, rate: float) -> Load:
+async def opened(session: aiohttp.ClientSession, url: str, rate: float, load: Load) -> None:
     """So many invocations a second, whatever comes of them."""
-    load = Load()
     began_s = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for number in range(int(rate * SECONDS)):
+        for number in range(int(rate * (SETTLE_S + SECONDS))):
             await asyncio.sleep(max(0.0, began_s + number / rate - time.monotonic()))
             group.create_task(invoke(session, url, load))
-    return load
+
+
+@dataclasses.dataclass
+class Found:
+    """Of all rounds."""
+
+    peak: float = 0.0
+    goodput: float = 0.0  #: of both functions
+    flooded: Load = dataclasses.field(default_factory=Load)
+    neighbour: Load = dataclasses.field(default_factory=Load)
+
+
+async def measure(flooded: str, neighbour: str) -> Found:
+    found = Found()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await closed(session, flooded, Load())  # until it has its sandboxes
+        for _ in range(ROUNDS):
+            began_s, load = time.monotonic(), Load()
+            await closed(session, flooded, load)
+            peak = load.goodput(began_s)
+            began_s = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(opened(session, flooded, 4 * peak, found.flooded))
+                group.create_task(opened(session, neighbour, FEW, found.neighbour))
+            found.peak += peak / ROUNDS
+            found.goodput += (found.flooded.goodput(began_s) + found.neighbour.goodput(began_s)) / ROUNDS
+    return found
 
 
 def test_goodput_stays_at_its_peak_and_no_neighbour_starves(up: Callable[..., Instance]) -> None:
@@ -90,27 +121,15 @@ def test_goodput_stays_at_its_peak_and_no_neighbour_starves(up: Callable[..., In
     )  # fmt: skip
     product = Product(instance, client)
     names = [product.deploy(CODE), product.deploy(CODE)]
-    flooded, neighbour = (f"{instance.endpoint}/2015-03-31/functions/{urllib.parse.quote(name)}/invocations" for name in names)
-
-    async def measure() -> tuple[float, Load, Load, float]:
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            await closed(session, flooded, 2 * SANDBOXES)  # until it has its sandboxes
-            peak = await closed(session, flooded, 2 * SANDBOXES)
-            began_s = time.monotonic()
-            async with asyncio.TaskGroup() as group:
-                over = group.create_task(opened(session, flooded, 4 * peak))
-                beside = group.create_task(opened(session, neighbour, FEW))
-            return peak, over.result(), beside.result(), time.monotonic() - began_s
-
+    urls = [f"{instance.endpoint}/2015-03-31/functions/{urllib.parse.quote(name)}/invocations" for name in names]
     with contextlib.closing(client):
-        peak, over, beside, seconds = asyncio.run(measure())
-    done = len(over.done_s) + len(beside.done_s)
-    assert peak > 0.5 * SANDBOXES / RUN_S
-    assert done / seconds > 0.75 * peak, "0.9 is held by tests/sim/test_overload.py, where nothing else runs"
+        found = asyncio.run(measure(*urls))
+    over, beside = found.flooded, found.neighbour
+    assert found.peak > 0.5 * SANDBOXES / RUN_S
+    assert found.goodput >= 0.9 * found.peak
     assert max(over.done_s) < QUEUE_WAIT_S + 10 * RUN_S, "what is accepted is done in time"
-    assert len(beside.done_s) >= 0.75 * FEW * SECONDS
+    assert len(beside.done_s) >= 0.75 * FEW * ROUNDS * (SETTLE_S + SECONDS)
     assert len(over.refused_s) > len(over.done_s)
-    assert statistics.median(over.refused_s) < 0.5 * QUEUE_WAIT_S, "most are told at once"
+    assert statistics.quantiles(over.refused_s)[2] < 0.25 * QUEUE_WAIT_S, "three of four are told at once"
     assert {(status, reason) for status, _, reason in over.refusals} == {(429, "ConcurrentInvocationLimitExceeded")}
     assert all(int(retry_s) >= 1 for _, retry_s, _ in over.refusals)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -111,6 +113,7 @@ def test_who_comes_when_all_are_busy_is_on_demand_and_the_dead_are_replaced(alon
     eventually(lambda: config(alone, name, "1") == ("READY", 1, 1))
     with ThreadPoolExecutor(2) as callers:
         both = [callers.submit(alone.invoke, name, {"sleep_s": 1}, Qualifier="1") for _ in range(2)]
+        eventually(lambda: config(alone, name, "1") == ("READY", 1, 0))
         kinds = sorted(call.result().value["kind"] for call in both)
     assert kinds == ["on-demand", "provisioned-concurrency"]
     answer = alone.invoke(name, "exit", Qualifier="1")
@@ -118,6 +121,19 @@ def test_who_comes_when_all_are_busy_is_on_demand_and_the_dead_are_replaced(alon
     eventually(lambda: config(alone, name, "1") == ("READY", 1, 1))
     again = alone.invoke(name, {}, Qualifier="1").value
     assert (again["kind"], again["count"]) == ("provisioned-concurrency", 1), "a new one, initialised before it was asked for"
+
+
+def test_one_that_is_killed_while_it_is_idle_is_replaced_before_anybody_asks(alone: Product) -> None:
+    name = published(alone)
+    provision(alone, name, "1", 1)
+    eventually(lambda: config(alone, name, "1") == ("READY", 1, 1))
+    assert alone.invoke(name, {}, Qualifier="1").value["count"] == 1
+    killed = set(alone.family.inits)  # stems too
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: killed.isdisjoint(alone.family.inits) and config(alone, name, "1") == ("READY", 1, 1))
+    again = alone.invoke(name, {}, Qualifier="1").value
+    assert (again["kind"], again["count"]) == ("provisioned-concurrency", 1)
 
 
 def test_an_alias_moves_when_the_new_version_is_ready_and_not_to_one_that_is_broken(alone: Product) -> None:

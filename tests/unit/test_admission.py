@@ -16,18 +16,18 @@ from tests.sim.records import version
 def test_the_account_has_so_many_slots_for_all_together() -> None:
     admission = Admission(3)
     one, other = admission.share("one"), admission.share("other")
-    assert [one.enter(0.0), other.enter(0.0), one.enter(0.0), other.enter(0.0)] == [True, True, True, False]
+    assert [share.quota.enter(0.0) for share in (one, other, one, other)] == [True, True, True, False]
     assert one.quota.reason == ACCOUNT
-    one.leave(answered=False)
-    assert other.enter(0.0)
+    one.quota.leave(answered=False)
+    assert other.quota.enter(0.0)
 
 
 def test_reserved_slots_are_the_functions_own_and_nobody_elses() -> None:
     admission = Admission(3)
     admission.reserve("mine", 2)
     mine, other = admission.share("mine"), admission.share("other")
-    assert [other.enter(0.0), other.enter(0.0)] == [True, False]
-    assert [mine.enter(0.0), mine.enter(0.0), mine.enter(0.0)] == [True, True, False]
+    assert [other.quota.enter(0.0), other.quota.enter(0.0)] == [True, False]
+    assert [mine.quota.enter(0.0), mine.quota.enter(0.0), mine.quota.enter(0.0)] == [True, True, False]
     assert mine.quota.reason == RESERVED
 
 
@@ -35,27 +35,29 @@ def test_no_reserved_slot_at_all_is_the_switch_that_turns_a_function_off() -> No
     admission = Admission(3)
     admission.reserve("off", 0)
     share = admission.share("off")
-    assert not share.enter(0.0)
+    assert not share.quota.enter(0.0)
     assert not share.quota.soon_free, "nothing will come free"
     admission.reserve("off", None)
-    assert share.enter(0.0)
+    assert share.quota.enter(0.0)
 
 
 def test_what_is_in_use_moves_with_a_reservation() -> None:
-    admission = Admission(5)
-    share = admission.share("f")
+    core = Core(Policy(memory_bytes=1 << 40, concurrency=5, request_rate=0))
+    admission, group = core.admission, core.new_group(("f", "$LATEST", 1), version("f"), 0.0)
     for _ in range(3):
-        assert share.enter(0.0)
-    share.answered()
+        assert group.quota.enter(0.0)
+    group.busy, group.finishing = 2, 1
+    group.quota.finishing += 1
     admission.reserve("f", 2)
     assert (admission.account.used, admission.account.limit) == (0, 3)
-    assert (share.quota.used, share.quota.finishing, share.quota.limit) == (3, 1, 2)
-    assert not share.enter(0.0), "three of two are in use"
-    share.leave(answered=True)
+    assert (group.quota.used, group.quota.finishing, group.quota.limit) == (3, 1, 2)
+    assert not group.quota.enter(0.0), "three of two are in use"
+    group.quota.leave(answered=True)
+    group.finishing = 0
     admission.reserve("f", None)
     assert (admission.account.used, admission.account.finishing, admission.account.limit) == (2, 0, 5)
-    share.leave(answered=False)
-    share.leave(answered=False)
+    group.quota.leave(answered=False)
+    group.quota.leave(answered=False)
     assert admission.account.used == 0
 
 
@@ -70,10 +72,10 @@ def test_more_reserved_than_there_is_leaves_nothing_for_the_others() -> None:
 def test_a_slot_is_soon_free_for_as_many_as_have_answered() -> None:
     admission = Admission(2)
     share = admission.share("f")
-    share.enter(0.0)
-    share.enter(0.0)
+    share.quota.enter(0.0)
+    share.quota.enter(0.0)
     assert not admission.account.soon_free
-    share.answered()
+    share.quota.finishing += 1
     assert admission.account.soon_free
 
 
@@ -111,8 +113,8 @@ def test_a_quota_lets_in_ten_invocations_a_second_for_each_slot_and_a_seconds_wo
     def let_in(now: float, tries: int) -> int:
         entered = 0
         for _ in range(tries):
-            if share.enter(now):
-                share.leave(answered=False)
+            if share.quota.enter(now):
+                share.quota.leave(answered=False)
                 entered += 1
         return entered
 

@@ -11,13 +11,18 @@ from gateway.cli.bench import decisions, overload
 from gateway.cli.main import main
 
 
-@pytest.mark.parametrize(("among_many", "goodput", "code"), [(2.2, 780.0, 0), (3.2, 780.0, 1), (2.2, 700.0, 1)])
-def test_figures_and_their_bars(monkeypatch: pytest.MonkeyPatch, among_many: float, goodput: float, code: int) -> None:
-    monkeypatch.setattr(decisions, "measure", lambda: decisions.Cost(2.0, among_many, 6.0))
+@pytest.mark.parametrize(
+    ("among_many", "all_over", "goodput", "code"),
+    [(2.2, 3.4, 780.0, 0), (3.2, 3.4, 780.0, 1), (2.2, 3.6, 780.0, 1), (2.2, 3.4, 700.0, 1)],
+)
+def test_figures_and_their_bars(
+    monkeypatch: pytest.MonkeyPatch, among_many: float, all_over: float, goodput: float, code: int
+) -> None:
+    monkeypatch.setattr(decisions, "measure", lambda: decisions.Cost(2.0, among_many, all_over, 0.1, 0.6))
     monkeypatch.setattr(overload, "measure", lambda seconds: overload.Overload(800.0, goodput, 1.5, 0.95))
     result = CliRunner().invoke(main, ["bench", "scheduler", "--json", "--check"])
     assert result.exit_code == code
     figures = {one["name"]: one for one in json.loads(result.stdout)["figures"]}
-    assert figures["a decision, 100,000 functions, 10,000 sandboxes"]["value"] == among_many
+    assert figures["a decision, 100,000 functions, 10,000 sandboxes, ten of these"]["value"] == among_many
     assert figures["goodput at 4 × capacity"]["value"] == goodput
-    assert [one["most"] or one["least"] for one in figures.values() if one["most"] or one["least"]] == [0.9, 2.0, 0.9]
+    assert [one["most"] or one["least"] for one in figures.values() if one["most"] or one["least"]] == [1.5, 1.5, 0.9, 2.0, 0.9]

@@ -32,7 +32,7 @@ def told(uptime_s: float, *functions: dict[str, Any]) -> dict[str, Any]:
         "version": "1", "endpoint": "http://h:1", "driver": "native", "isolation": "i", "owner": "o", "uptime_s": uptime_s,
         "sandboxes": {"idle": 2, "frozen": 1}, "stems": {"python3.12": 2}, "waiting": 1, "running": 3, "concurrency_limit": 1000,
         "memory": {"used_bytes": 300 << 20, "budget_bytes": 1000 << 20}, "bounds_s": [0.001, 0.01, 0.1],
-        "functions": list(functions),
+        "late": {"bounds_s": [0.001, 0.01], "counts": [[0, round(uptime_s * 10)], [1, 2]]}, "functions": list(functions),
     }  # fmt: skip
 
 
@@ -85,6 +85,15 @@ def test_rates_and_percentiles_are_of_what_came_between_two_looks() -> None:
     assert a.p50_ms is not None
     assert 1 < a.p50_ms < 10, "the hundred fast ones were before"
     assert (new.calls_per_s, new.errors) == (2, 0)
+
+
+def test_how_late_the_event_loop_is() -> None:
+    now, before = told(12), told(10)
+    assert top.late_p99_ms(now, None) == pytest.approx(4.51, rel=0.1), "two of 122 were later than a millisecond"
+    assert top.late_p99_ms(now, before) == pytest.approx(0.99), "and none since the last look"
+    assert top.late_p99_ms(before, now) == top.late_p99_ms(before, None), "another gateway, which counts from 0"
+    assert "event loop   p99 0.99 ms late" in top.page(now, before, "calls", 100, None).plain
+    assert json.loads(top.document(now))["late_p99_ms"] == top.late_p99_ms(now, None)
 
 
 def test_at_the_first_look_there_are_no_rates() -> None:

@@ -1,4 +1,9 @@
-"""What the scheduler's decisions about one warm invocation cost, with few and with many functions: the core alone."""
+"""What the scheduler's decisions about one warm invocation cost, with few and with many functions: the core alone.
+
+With many, two things are measured. Ten of them: whether anything is done more often because there are others. All of them in
+random order: then each comes when the processor has long forgotten all that is known of it, and whatever is looked at comes from
+memory. That costs whoever looks at anything, so a bare look-up in a dictionary is measured beside it, in the same rounds.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,7 @@ from sandbox.spec import Architecture
 
 EACH: Final = 20_000  #: decisions in a round
 ROUNDS: Final = 9
+GAP_S: Final = 0.1  #: between two calls of a function, in virtual time, however many there are: so the same is done for each
 
 
 def version(name: str, memory_mb: int = 128) -> FunctionVersion:
@@ -87,9 +93,10 @@ class Crowd:
         """Microseconds of processor time for arrival, answer and end of one invocation, of so many functions in turn."""
         core, warm, now = self._core, self._warm[:functions], self._now
         count = len(warm)
+        step_s = GAP_S / count
         began_s = time.process_time()
         for number in range(EACH):
-            now += 1e-4
+            now += step_s
             (run,) = core.arrived(Ticket(now + 30), warm[number % count], now)
             assert isinstance(run, Run)
             core.settled(run.instance, now)
@@ -98,6 +105,16 @@ class Crowd:
         self._now = now
         return took_s / EACH * 1e6
 
+    def look_up_us(self) -> float:
+        """Microseconds of a bare look-up of a version, all of those with a sandbox in turn: nothing is decided."""
+        groups, warm = self._core.groups, self._warm
+        count = len(warm)
+        began_s = time.process_time()
+        for number in range(EACH):
+            one = warm[number % count]
+            groups[one.name, one.version, one.generation]
+        return (time.process_time() - began_s) / EACH * 1e6
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
@@ -105,13 +122,20 @@ class Cost:
 
     few: float  #: with 10 functions and as many sandboxes
     among_many: float  #: with 100,000 functions and 10,000 sandboxes, for ten of these
-    all_over: float  #: the same, for all 10,000 in random order: what is touched is in no cache of the processor's
+    all_over: float  #: the same, for all 10,000 in random order
+    look_up_few: float  #: a bare look-up, with 10 functions
+    look_up_all_over: float  #: the same, of all 10,000 in random order
+
+    @property
+    def memory(self) -> float:
+        """What a look-up costs more because what it looks at is in no cache."""
+        return max(0.0, self.look_up_all_over - self.look_up_few)
 
 
 def measure() -> Cost:
     few, many = Crowd(10, 10), Crowd(100_000, 10_000)
     gc.collect()
     gc.freeze()  # as the gateway does
-    rounds = [(few.decide_us(), many.decide_us(10), many.decide_us()) for _ in range(ROUNDS)]
+    rounds = [(few.decide_us(), many.decide_us(10), many.decide_us(), few.look_up_us(), many.look_up_us()) for _ in range(ROUNDS)]
     gc.unfreeze()
     return Cost(*(min(one) for one in zip(*rounds, strict=True)))

@@ -143,7 +143,7 @@ class Hybrid:
         group = instance.group
         use = group.pattern
         assert isinstance(use, Application)
-        level = min(LEVELS, group.busy + len(group.warm) + len(group.frozen), len(use.levels))
+        level = min(LEVELS, group.busy + group.warm + len(group.frozen), len(use.levels))
         if level < 1:  # started, and its caller left
             return instance.since_s + BINS * BIN_S
         times = use.levels[level - 1]

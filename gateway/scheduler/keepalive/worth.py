@@ -81,7 +81,7 @@ class Worth:
                 self._listed = set(self._groups)
                 self._sweep_at = 64 + 2 * len(self._groups)
         rhythm = use.rhythm
-        kept_s = instance.since_s + max(self._least_s, use.tail_s(group.busy + len(group.warm) + len(group.frozen)))
+        kept_s = instance.since_s + max(self._least_s, use.tail_s(group.busy + group.warm + len(group.frozen)))
         if rhythm is None or not rhythm.sure or use.version is None:
             return kept_s
         begin_s, end_s = rhythm.next_s - rhythm.margin_s, rhythm.next_s + rhythm.margin_s
@@ -117,7 +117,7 @@ class Worth:
         """Seconds of cold starts saved for each byte and second, by the sandbox of its group that was used longest ago."""
         group = instance.group
         use = _use(group)
-        level = group.busy + len(group.warm) + len(group.frozen)
+        level = group.busy + group.warm + len(group.frozen)
         density = use.density(level, now)
         rhythm = use.rhythm
         if level == 1 and rhythm is not None and rhythm.sure:
