@@ -64,10 +64,12 @@ class Counted:
             catalog=catalog, pool=self.pool, clock=clock, random=lambda: 0.0, region="eu-west-1", account_id="123456789012",
             queue_wait_s=30,
         )  # fmt: skip
+        lag = Lag(clock)
         self.status = Status(
-            version="1", endpoint="http://h", driver=PlainDriver(), pool=self.pool, tallies=tallies, owner="o", clock=clock
+            version="1", endpoint="http://h", driver=PlainDriver(), pool=self.pool, tallies=tallies, owner="o", clock=clock,
+            lag=lag,
         )  # fmt: skip
-        self.metrics = Metrics(version="1", driver="fake", pool=self.pool, tallies=tallies, lag=Lag(clock))
+        self.metrics = Metrics(version="1", driver="fake", pool=self.pool, tallies=tallies, lag=lag)
         self._clock = clock
 
     async def invoke(self, name: str) -> None:
