@@ -179,7 +179,7 @@ class Inside:
                 outcome.closed = False
                 self._unclosed = work, outcome
         if self._telemetry is not None:
-            self._telemetry.answered(outcome, self._api.streamed_bytes if work.stream is not None else 0)
+            self._telemetry.answered(outcome, self._api.streamed_bytes if work.stream is not None else 0, now_s)
         settled(outcome)
 
     def _close(self, failure: Failure | None = None, *log_lines: str) -> None:
@@ -242,6 +242,8 @@ class Inside:
         self._report_extensions()
         if self._telemetry is not None:
             self._telemetry.init_over("success")
+            if not self._telemetry.wanted:
+                self._forget_telemetry()
         if self.state is State.INIT:
             self._end_init("success", None)
             return
@@ -249,7 +251,7 @@ class Inside:
         if work is None:
             return
         if self._telemetry is not None:
-            self._telemetry.begun(work)
+            self._telemetry.begun(work, self._clock.monotonic(), self._clock.wall())
         if work.on_begun is not None:
             work.on_begun()
         if self._api.extensions is not None:
@@ -341,10 +343,15 @@ class Inside:
 
     def _unobserve(self) -> None:
         """They are gone."""
+        self._api.telemetry = None
         if self._telemetry is not None:
             self._telemetry.close()
-            self._telemetry = self._api.telemetry = None
-            self._log_pipe.sink = self._log
+            self._forget_telemetry()
+
+    def _forget_telemetry(self) -> None:
+        """Nobody is told of anything: by now the Runtime API knows it only to say that subscriptions are closed."""
+        self._telemetry = None
+        self._log_pipe.sink = self._log
 
     def _function_output(self, data: bytes) -> None:
         self._log(data)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 MIB: Final = 1 << 20
+ERROR_MS: Final = 5e-7  #: more than floating point adds to any duration, less than any clock shows
 
 
 class Status(enum.Enum):
@@ -89,7 +90,7 @@ class Outcome:
 
 def billed_ms(outcome: Outcome) -> int:
     """Each begun millisecond, of Init too, as AWS bills since August 2025; what floating point adds to one begins none."""
-    billed = math.ceil(round(outcome.duration_s * 1000, 6)) or 1
+    billed = math.ceil(outcome.duration_s * 1000 - ERROR_MS) or 1
     if outcome.init_s is not None:
-        billed += math.ceil(round(outcome.init_s * 1000, 6)) or 1
+        billed += math.ceil(outcome.init_s * 1000 - ERROR_MS) or 1
     return billed

@@ -208,13 +208,14 @@ class Sandbox(Inside):
         self._settled = settled
         self._began_s = now_s = self._clock.monotonic()
         timeout_s = work.timeout_s
-        deadline_ms = int((self._clock.wall() + timeout_s) * 1000)
+        wall_s = self._clock.wall()
+        deadline_ms = int((wall_s + timeout_s) * 1000)
         api = self._api
         api.invoke(work.request_id, wire.event(work, deadline_ms), work.stream)
         if api.extensions is not None and self._specialised:
             api.tell(extensions.INVOKE, extensions.invoke_event(work, deadline_ms))
         if self._telemetry is not None and self._specialised:
-            self._telemetry.begun(work)
+            self._telemetry.begun(work, now_s, wall_s)
         if before is _FROZEN:
             self._handle.thaw()
         self._deadline.set(now_s + timeout_s, now_s)

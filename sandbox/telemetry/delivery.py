@@ -30,6 +30,8 @@ class Rejected(OSError):
 class HttpSender:
     """A POST, or PUT, for each batch. `dial` gives an unconnected socket of the sandbox's network."""
 
+    separator: Final = ","
+
     def __init__(self, subscription: Subscription, dial: Dial) -> None:
         assert subscription.path is not None
         self._port = subscription.port
@@ -65,6 +67,8 @@ class HttpSender:
 
 class TcpSender:
     """A line for each event."""
+
+    separator: Final = "\n"
 
     def __init__(self, subscription: Subscription, dial: Dial) -> None:
         self._port = subscription.port

@@ -5,7 +5,9 @@ when somebody is subscribed to their kind, and kept until Init is over for those
 bytes that every subscriber shares.
 
 What one invocation has to tell, in this order: platform.start with the event; platform.runtimeDone when the runtime asks for the
-next one, fails or is too late; platform.report when its extensions are done too. Output is told line by line as it is read.
+next one, fails or is too late; platform.report when its extensions are done too. Each is noted when it happens (`invocation.py`),
+and made into an event when a batch goes, when a line of output has to come behind it, or when NOTED invocations are there. Output
+is told line by line as it is read.
 
 An environment that comes to rest is frozen soon, a listener in it with it. So IDLE_S after the last invocation what waits is
 sent, whatever the subscriptions would still allow; under load that never happens, and batches fill up.
@@ -26,19 +28,21 @@ from sandbox.spec import FunctionSpec
 from sandbox.tasks import Tasks
 from sandbox.telemetry import records, subscription
 from sandbox.telemetry.delivery import Dial, HttpSender, TcpSender
+from sandbox.telemetry.invocation import BROKEN, KINDS, Invocation
 from sandbox.telemetry.lines import Lines
 from sandbox.telemetry.subscriber import Subscriber
 from sandbox.telemetry.subscription import Category
 
 EARLY_BYTES: Final = 262_144
 IDLE_S: Final = 0.1  #: less than the time after which a sandbox is frozen by default
+NOTED: Final = 32  #: invocations at most, which take a tenth of a millisecond to make into events
 
 _PLATFORM: Final = Category.PLATFORM
 _LOGS_ONLY: Final = frozenset({"platform.end", "platform.fault", "platform.logsSubscription"})
 _TELEMETRY_ONLY: Final = frozenset(
     {"platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.telemetrySubscription"}
 )
-_BROKEN: Final = (Status.FAILURE, Status.TIMEOUT)
+_SUCCESS: Final = Status.SUCCESS
 
 
 class Telemetry:
@@ -57,21 +61,19 @@ class Telemetry:
         self._early_bytes = 0
         self._lines = {category: Lines() for category in (Category.FUNCTION, Category.EXTENSION)}
         self._json = spec.log_format == "JSON"
-        self._logs_too = False  # somebody is subscribed by the Logs API
+        self._line_open = False  # one was begun
+        self._platform: list[Subscriber] = []  # who is told of invocations
+        self._plain: dict[str, list[Subscriber]] = {}  # those of them by the Telemetry API, by separator
+        self._logs: list[Subscriber] = []  # and by the Logs API
         self._stamps = records.Stamps()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._busy = True
         self._idle_s = 0.0
         self._init_began_s = clock.monotonic()
         self._init_done = False
-        # Of the invocation in hand.
-        self._work: Work | None = None
-        self._trace = b""
-        self._outcome: Outcome | None = None
-        self._began_s = self._began_wall_s = self._first_byte_s = self._answered_s = 0.0
-        self._produced_bytes = 0
-        self._runtime_done = False
-        self._runtime_done_s = 0.0
+        self._noted: list[Invocation] = []
+        self._now: Invocation | None = None  # in hand; None also where nobody is told of it
+        self._outcome: Outcome | None = None  # of that
         self._emit("platform.initStart", records.init_start(spec, phase))
 
     def __repr__(self) -> str:
@@ -93,17 +95,21 @@ class Telemetry:
                 return
             self._running[extension.name].cancel()
         sender = TcpSender(wanted, self._dial) if wanted.path is None else HttpSender(wanted, self._dial)
-        subscriber = Subscriber(extension.name, wanted, sender, self._drops)
+        subscriber = Subscriber(extension.name, wanted, sender, self._drops, self._collect)
         self._subscribers[extension.name] = subscriber
         self._running[extension.name] = self._tasks.start(subscriber.run(), f"telemetry {extension.name}")
-        self._takers.clear()
-        self._logs_too = any(one.subscription.logs for one in self._subscribers.values())
+        self._sort()
         for category, kind, event in self._early:
             if _wants(subscriber, category, kind):
                 subscriber.put(event)
         types = [category.value for category in Category if category in wanted.types]
         kind = "platform.logsSubscription" if logs else "platform.telemetrySubscription"
         self._emit(kind, records.subscribed(extension.name, types))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is subscribed; once Init is over, whether anybody will ever be."""
+        return bool(self._subscribers)
 
     def flush(self) -> None:
         """Send what waits as soon as possible."""
@@ -116,9 +122,19 @@ class Telemetry:
             self._idle_timer.cancel()
             self._idle_timer = None
         self._subscribers.clear()
-        self._takers.clear()
+        self._sort()
+        self._now = None
         self._early = None
         self._tasks.cancel()
+
+    def _sort(self) -> None:
+        self._takers.clear()
+        self._platform = [one for one in self._subscribers.values() if _PLATFORM in one.subscription.types]
+        self._logs = [one for one in self._platform if one.subscription.logs]
+        self._plain = {}
+        for one in self._platform:
+            if not one.subscription.logs:
+                self._plain.setdefault(one.separator, []).append(one)
 
     # What is told.
 
@@ -150,81 +166,97 @@ class Telemetry:
                 return
         for line in self._lines[category].feed(data):
             self._tell(category, category, self._line(line))
+        self._line_open = any(lines.unfinished for lines in self._lines.values())
 
-    def begun(self, work: Work) -> None:
+    # Invocations. All of it is on every invocation's way, so it notes and no more.
+
+    def begun(self, work: Work, now_s: float, wall_s: float) -> None:
         """An event was handed over."""
-        self._work, self._outcome = work, None
         self._busy = True
-        self._runtime_done = False
-        self._produced_bytes = 0
-        self._first_byte_s = self._answered_s = 0.0
-        self._began_s, self._began_wall_s = self._clock.monotonic(), self._clock.wall()
-        self._trace = records.tracing(work)
-        self._tell(_PLATFORM, "platform.start", records.start(self._spec, work, self._trace))
+        if self._platform:
+            self._now = Invocation(work, now_s, wall_s)
+            self._outcome = None
+            for one in self._platform:
+                one.expect()
 
     def answer_begins(self) -> None:
-        self._first_byte_s = self._clock.monotonic()
+        if self._now is not None:
+            self._now.first_byte_s = self._clock.monotonic()
 
-    def answered(self, outcome: Outcome, produced_bytes: int) -> None:
+    def answered(self, outcome: Outcome, produced_bytes: int, now_s: float) -> None:
         """The invocation has its outcome. One that broke its runtime is done with by that."""
-        self._outcome = outcome
-        self._answered_s = self._clock.monotonic()
-        self._produced_bytes = produced_bytes or len(outcome.payload)
-        if outcome.status in _BROKEN:
+        if self._now is not None:
+            self._outcome = outcome
+            self._now.answered(outcome, produced_bytes or len(outcome.payload), now_s)
+        if outcome.status is not _SUCCESS and outcome.status in BROKEN:
             self.runtime_done()
             if outcome.closed:
                 self.over(outcome)
 
     def runtime_done(self) -> None:
         """The runtime has asked for its next event, or will not."""
-        work, outcome = self._work, self._outcome
-        if work is None or outcome is None or self._runtime_done:
-            return
-        self._runtime_done = True
-        self._runtime_done_s = done_s = self._clock.monotonic()
-        spans = b""
-        if outcome.status not in _BROKEN:
-            began_s, first_s, answered_s = self._began_s, self._first_byte_s or self._answered_s, self._answered_s
-            at, wall_s = self._stamps.at, self._began_wall_s
-            spans = records.spans(
-                at(wall_s),
-                first_s - began_s,
-                at(wall_s + first_s - began_s),
-                answered_s - first_s,
-                at(wall_s + answered_s - began_s),
-                done_s - answered_s,
-            )
-        self._tell(
-            _PLATFORM, "platform.runtimeDone", records.runtime_done(work, outcome, self._produced_bytes, spans, self._trace)
-        )
+        if self._outcome is not None and self._now is not None and not self._now.done_s:
+            self._now.done_s = self._clock.monotonic()
 
     def over(self, outcome: Outcome | None = None) -> None:
         """The invocation is closed, with `outcome` if that is another than was answered; its environment is free, or broken."""
-        work, final = self._work, outcome or self._outcome
-        if work is not None and final is not None:
-            self.runtime_done()
-            self._work = self._outcome = None
-            for category, lines in self._lines.items():
-                if lines.unfinished:
-                    self._tell(category, category, self._line(lines.rest()))
-            if self._logs_too:
-                if final.status in _BROKEN:
-                    said = final.log_lines[0] if final.log_lines else f"RequestId: {work.request_id} {final.error_type}"
-                    self._emit("platform.fault", said)
-                self._emit("platform.end", {"requestId": work.request_id})
-            overhead = b""
-            if final.status not in _BROKEN:
-                since_s = self._runtime_done_s - self._began_s
-                overhead = records.extension_overhead(
-                    self._stamps.at(self._began_wall_s + since_s), self._clock.monotonic() - self._runtime_done_s
-                )
-            self._tell(_PLATFORM, "platform.report", records.report(self._spec, work, final, overhead, self._trace))
-            if final.status in _BROKEN:
-                self.flush()
+        self._idle_s = now_s = self._clock.monotonic()
+        done, answered = self._now, self._outcome
+        if done is not None and answered is not None and not done.done_s:
+            done.done_s = now_s
+        if self._line_open:
+            self._end_lines()
+        if done is not None and answered is not None:
+            done.over(outcome or answered, now_s)
+            self._now = self._outcome = None
+            self._noted.append(done)
+            if len(self._noted) >= NOTED:
+                self._collect()
+        if outcome is not None and outcome.status in BROKEN:
+            self.flush()
         self._busy = False
-        self._idle_s = self._clock.monotonic()
         if self._idle_timer is None and self._subscribers:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE_S, self._idle)
+
+    def _end_lines(self) -> None:
+        """What was written without an end belongs to the invocation that is over."""
+        self._line_open = False
+        for category, lines in self._lines.items():
+            if lines.unfinished:
+                self._tell(category, category, self._line(lines.rest()))
+
+    def _collect(self) -> None:
+        """Make events of what was noted."""
+        noted, self._noted = self._noted, []
+        for invocation in noted:
+            self._tell_of(invocation)
+        if self._now is not None:
+            self._tell_of(self._now)
+
+    def _tell_of(self, invocation: Invocation) -> None:
+        spec, told = self._spec, invocation.told
+        events = invocation.events(spec.version, spec.memory_mb, self._stamps.at)
+        if not events:
+            return
+        for separator, takers in self._plain.items():
+            whole = separator.join(events).encode()
+            for one in takers:
+                one.put(whole, len(events))
+        if self._logs:
+            self._tell_logs(invocation, dict(zip(KINDS[told:], events, strict=False)))
+
+    def _tell_logs(self, invocation: Invocation, events: dict[str, str]) -> None:
+        """The Logs API has two more, before the last."""
+        report = events.pop("platform.report", None)
+        if report is not None:
+            if invocation.fault is not None:
+                events["platform.fault"] = self._event("platform.fault", orjson.dumps(invocation.fault)).decode()
+            said = orjson.dumps({"requestId": invocation.request_id})
+            events |= {"platform.end": self._event("platform.end", said).decode(), "platform.report": report}
+        for kind, event in events.items():
+            for one in self._logs:
+                if _wants(one, _PLATFORM, kind):
+                    one.put(event.encode())
 
     def _idle(self) -> None:
         self._idle_timer = None
@@ -247,7 +279,9 @@ class Telemetry:
             takers = self._takers[kind] = [one.put for one in self._subscribers.values() if _wants(one, category, kind)]
         if not takers and self._early is None:
             return
-        event = b'{"time":"%b","type":"%b","record":%b}' % (self._stamps.at(self._clock.wall()), kind.encode(), record)
+        if self._noted or self._now is not None:
+            self._collect()  # they come first
+        event = self._event(kind, record)
         for put in takers:
             put(event)
         if self._early is not None and self._early_bytes < EARLY_BYTES:
@@ -265,9 +299,11 @@ class Telemetry:
                 return line
         return orjson.dumps(line.decode("utf-8", "replace"))
 
+    def _event(self, kind: str, record: bytes) -> bytes:
+        return b'{"time":"%b","type":"%b","record":%b}' % (self._stamps.at(self._clock.wall()).encode(), kind.encode(), record)
+
     def _drops(self, count: int, size_bytes: int) -> bytes:
-        record = orjson.dumps(records.dropped(count, size_bytes))
-        return b'{"time":"%b","type":"platform.logsDropped","record":%b}' % (self._stamps.at(self._clock.wall()), record)
+        return self._event("platform.logsDropped", orjson.dumps(records.dropped(count, size_bytes)))
 
 
 def _wants(subscriber: Subscriber, category: Category, kind: str) -> bool:

@@ -29,7 +29,7 @@ Transfer/sec:      2.63MB
 
 
 def test_what_wrk_prints() -> None:
-    assert parse_wrk(WRK) == (6982.20, 0.276, 1200.0)
+    assert parse_wrk(WRK) == (6982.20, 0.276, 1200.0, 20956)
 
 
 def test_what_wrk_never_printed() -> None:

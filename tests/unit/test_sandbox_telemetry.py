@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,6 +43,7 @@ class Listener:
         self.logs = logs
         self.subscribed_to = events
         self.more = more
+        self.ahead_bytes = 1 << 24  # that are taken for it before it reads
         self.came: list[dict[str, Any]] = []
         self.answers: list[Answer] = []
         self.port = 0
@@ -62,7 +64,8 @@ class Listener:
                     self.came.append(json.loads(line))
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=self.ahead_bytes)
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(self.ahead_bytes, 1 << 20))
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield
@@ -202,6 +205,52 @@ async def test_records() -> None:
         assert report["metrics"]["memorySizeMB"] == 128
         assert [span["name"] for span in report["spans"]] == ["extensionOverhead"]
         assert outcome.init_s is not None
+
+
+async def test_what_is_printed_stands_between_start_and_report_of_its_invocation() -> None:
+    listener = Listener(["platform", "function"])
+    async with told(listener) as made:
+        before = len(listener.came)
+        for _ in range(3):
+            await run(made)
+        assert listener.kinds()[before:] == 3 * [
+            "platform.start",
+            "function",
+            "platform.runtimeDone",
+            "function",  # what was begun, and ends with the invocation
+            "platform.report",
+        ]
+
+
+async def test_a_start_is_told_in_time_and_not_again_at_the_end() -> None:
+    """The invocation goes on for a quarter of a second, and then waits half of one to ask for the next."""
+    listener = Listener(["platform"])
+    async with told(listener) as made:
+        outcome = asyncio.get_running_loop().create_task(run(made))
+        await asyncio.sleep(0.1)
+        assert listener.kinds()[len(INIT) :] == ["platform.start"]
+        await outcome
+        assert listener.kinds()[len(INIT) :] == ["platform.start", "platform.runtimeDone", "platform.report"]
+
+
+async def test_many_invocations_are_told_in_their_order() -> None:
+    async def quick(runtime: FakeRuntime) -> None:
+        while True:
+            await runtime.respond(*await runtime.next())
+
+    listener = Listener(["platform"])
+    async with listener.listening(), rig(quick, agent=listener) as made:
+        await asyncio.sleep(1)
+        ids = []
+        for _ in range(100):
+            asked = work(b"1", 3)
+            ids.append(asked.request_id)
+            await made.user.begin(asked)
+            await made.user.idle()
+        await asyncio.sleep(1)
+        told_of = [(event["type"], event["record"]["requestId"]) for event in listener.came[len(INIT) :]]
+        kinds = ("platform.start", "platform.runtimeDone", "platform.report")
+        assert told_of == [(kind, request_id) for request_id in ids for kind in kinds]
 
 
 async def test_spans_of_a_stream() -> None:
@@ -344,6 +393,23 @@ async def test_without_extensions_nobody_can_subscribe_and_nothing_is_kept() -> 
         assert made.sandbox._telemetry is None
 
 
+async def test_where_nobody_is_subscribed_after_init_nothing_is_noted() -> None:
+    late: list[Answer] = []
+
+    async def agent(extension: FakeExtension) -> None:
+        identifier = await extension.register("agent", "INVOKE")
+        while True:
+            await extension.next_event(identifier)
+            wanted = {"schemaVersion": "2022-07-01", "types": ["platform"], "destination": {"protocol": "TCP", "port": 80}}
+            late.append(await extension.subscribe(identifier, wanted))
+
+    async with rig(does_as_told, agent=agent) as made:
+        await asyncio.sleep(1)
+        assert made.sandbox._telemetry is None
+        assert (await run(made)).status is Status.SUCCESS
+        assert [json.loads(answer.body)["errorType"] for answer in late] == ["Telemetry.SubscriptionClosed"]
+
+
 async def test_a_listener_that_does_not_take_delays_nobody() -> None:
     listener = Listener(buffering={"maxItems": 1000, "timeoutMs": 25})
     async with told(listener) as made:
@@ -358,6 +424,7 @@ async def test_a_listener_that_does_not_take_delays_nobody() -> None:
 async def test_a_flood_is_bounded_and_told() -> None:
     listener = Listener()
     listener.takes.clear()
+    listener.ahead_bytes = 1 << 16
     async with told(listener) as made:
         for _ in range(5):
             await run(made, b'"floods"')

@@ -209,6 +209,8 @@ async def test_tcp_waits_for_a_slow_listener() -> None:
 class Recorder:
     """A sender that takes what it is given when `open` is set, and fails as often as `failures` says."""
 
+    separator = ","
+
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
         self.times: list[float] = []
@@ -230,9 +232,11 @@ class Recorder:
 
 
 @contextlib.asynccontextmanager
-async def subscribed(**changes: Any) -> AsyncIterator[tuple[Subscriber, Recorder]]:
+async def subscribed(collect: Callable[[], None] = lambda: None, **changes: Any) -> AsyncIterator[tuple[Subscriber, Recorder]]:
     recorder = Recorder()
-    subscriber = Subscriber("e", subscription(**changes), recorder, lambda records, size: b"dropped %d %d" % (records, size))
+    subscriber = Subscriber(
+        "e", subscription(**changes), recorder, lambda records, size: b"dropped %d %d" % (records, size), collect
+    )
     running = asyncio.get_running_loop().create_task(subscriber.run())
     yield subscriber, recorder
     running.cancel()
@@ -263,6 +267,58 @@ async def test_a_batch_is_sent_when_it_is_full() -> None:
         subscriber.put(b"x" * 262_144)
         await asyncio.sleep(0.01)
         assert len(recorder.batches) == 1
+
+
+@pytest.mark.looptime
+async def test_events_that_come_together_count_each() -> None:
+    async with subscribed() as (subscriber, recorder):
+        for _ in range(334):
+            subscriber.put(b"1,2,3", 3)
+        await asyncio.sleep(0.01)
+        assert [len(batch) for batch in recorder.batches] == [333], "and not the 1,002 that all would be"
+        recorder.open.clear()
+        for _ in range(334):
+            subscriber.put(b"1,2,3", 3)
+        await asyncio.sleep(0.01)
+        for _ in range(334):
+            subscriber.put(b"1,2,3", 3)
+        recorder.open.set()
+        await asyncio.sleep(5)
+        assert [len(batch) for batch in recorder.batches] == [333, 333, 333 + 1]
+        assert recorder.batches[2][-1] == b"dropped 9 15"
+
+
+@pytest.mark.looptime
+async def test_a_full_batch_makes_room_in_the_same_step() -> None:
+    """What comes in one turn of the loop is more than one batch holds; nobody has fallen behind."""
+    async with subscribed() as (subscriber, recorder):
+        for _ in range(1500):
+            subscriber.put(b"1")
+        await asyncio.sleep(5)
+        assert [len(batch) for batch in recorder.batches] == [1000, 500]
+
+
+@pytest.mark.looptime
+async def test_what_is_expected_is_made_when_the_batch_goes() -> None:
+    made: list[float] = []
+
+    def collect() -> None:
+        made.append(asyncio.get_running_loop().time())
+        subscriber.put(b"%d" % len(made))
+
+    async with subscribed(collect=collect) as (subscriber, recorder):
+        subscriber.expect()
+        await asyncio.sleep(0.5)
+        subscriber.expect()
+        await asyncio.sleep(5)
+        assert (made, recorder.batches) == ([1.0], [[b"1"]])
+        recorder.open.clear()
+        subscriber.flush()
+        await asyncio.sleep(0.1)
+        subscriber.expect()  # while one is under way
+        recorder.open.set()
+        await asyncio.sleep(5)
+        assert recorder.batches[1:] == [[b"2"], [b"3"]]
 
 
 @pytest.mark.looptime

@@ -1,5 +1,9 @@
-/* An external extension, in as little as one can be: registers, asks for events, ends at SHUTDOWN. With STAY in its environment
-   it stays: it says who it is and what it was told, ignores SIGTERM, and waits for SIGKILL. The bench compiles it. */
+/* An external extension, in as little as one can be: registers, asks for events, ends at SHUTDOWN. The bench compiles it. Its
+   environment says what else it does:
+
+   STAY       it stays: it says who it is and what it was told, ignores SIGTERM, and waits for SIGKILL
+   SILENT     it registers for no event, and so does nothing once Init is over
+   TELEMETRY  it subscribes to telemetry: a child of its reads what comes by TCP, and forgets it */
 
 #include <arpa/inet.h>
 #include <signal.h>
@@ -10,17 +14,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define NAME "lambent-bench"
+#define VERSION "/2020-01-01/extension/"
+
 static int api;
-static char answer[65536];
+static char request[4096], answer[65536], identifier[64];
 
 /* One exchange; the answer, head and body, is in `answer`, its body is returned. */
-static char *ask(const char *request) {
+static char *ask(void) {
+    const char *rest = request;
     size_t size = 0, left = strlen(request);
     char *end, *length;
     while (left > 0) {
-        ssize_t sent = write(api, request, left);
+        ssize_t sent = write(api, rest, left);
         if (sent <= 0) exit(2);
-        request += sent;
+        rest += sent;
         left -= (size_t)sent;
     }
     for (;;) {
@@ -34,30 +42,65 @@ static char *ask(const char *request) {
     }
 }
 
-int main(void) {
-    static char request[4096], identifier[64];
-    char *where = getenv("AWS_LAMBDA_RUNTIME_API"), *port, *found, *event;
-    const char *body = "{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}";
+static void reach(char *where) {
     struct sockaddr_in address = {.sin_family = AF_INET};
-    if (!where || !(port = strchr(where, ':'))) return 1;
+    char *port = where ? strchr(where, ':') : NULL;
+    if (!port) exit(1);
     *port++ = 0;
     address.sin_port = htons((unsigned short)atoi(port));
     api = socket(AF_INET, SOCK_STREAM, 0);
-    if (inet_pton(AF_INET, where, &address.sin_addr) != 1 || connect(api, (void *)&address, sizeof address)) return 1;
+    if (inet_pton(AF_INET, where, &address.sin_addr) != 1 || connect(api, (void *)&address, sizeof address)) exit(1);
+}
+
+static void enlist(const char *events) {
+    char *found;
     snprintf(request, sizeof request,
-             "POST /2020-01-01/extension/register HTTP/1.1\r\nHost: x\r\nLambda-Extension-Name: lambent-bench\r\n"
-             "Content-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
-    ask(request);
+             "POST " VERSION "register HTTP/1.1\r\nHost: x\r\nLambda-Extension-Name: " NAME "\r\nContent-Length: %zu\r\n\r\n%s",
+             strlen(events), events);
+    ask();
     if (!(found = strcasestr(answer, "Lambda-Extension-Identifier: ")) || sscanf(found + 29, "%63[0-9a-f-]", identifier) != 1)
-        return 4;
+        exit(4);
+}
+
+static void listen_and_forget(void) {
+    static char data[1 << 20];
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(8080)};
+    int server = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(server, (void *)&here, sizeof here) || listen(server, 8)) exit(5);
+    if (fork()) return;
+    for (;;) {
+        int connection = accept(server, NULL, NULL);
+        while (read(connection, data, sizeof data) > 0) {
+        }
+        close(connection);
+    }
+}
+
+static void subscribe(void) {
+    const char *wanted = "{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\",\"function\"],"
+                         "\"destination\":{\"protocol\":\"TCP\",\"port\":8080}}";
     snprintf(request, sizeof request,
-             "GET /2020-01-01/extension/event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\n\r\n", identifier);
+             "PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\nContent-Length: %zu\r\n\r\n%s",
+             identifier, strlen(wanted), wanted);
+    ask();
+    if (!strstr(answer, "200 OK")) exit(6);
+}
+
+int main(void) {
+    char *event;
+    reach(getenv("AWS_LAMBDA_RUNTIME_API"));
+    enlist(getenv("SILENT") ? "{\"events\":[]}" : "{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}");
+    if (getenv("TELEMETRY")) {
+        listen_and_forget();
+        subscribe();
+    }
     if (getenv("STAY")) signal(SIGTERM, SIG_IGN);
-    while (!strstr(event = ask(request), "\"SHUTDOWN\"")) {
+    snprintf(request, sizeof request, "GET " VERSION "event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\n\r\n",
+             identifier);
+    while (!strstr(event = ask(), "\"SHUTDOWN\"")) {
     }
     if (!getenv("STAY")) return 0;
-    printf("lambent-bench %d %d %s\n", (int)getuid(), (int)getpid(), event);
+    printf(NAME " %d %d %s\n", (int)getuid(), (int)getpid(), event);
     fflush(stdout);
     for (;;) pause();
 }

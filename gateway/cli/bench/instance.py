@@ -73,6 +73,18 @@ class Instance:
         finally:
             api.close()
 
+    @property
+    def gateway_pid(self) -> int:
+        """The process that answers requests; another one after it was restarted."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        [pid] = [int(pid) for pid in children if b"gateway.app" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return pid
+
+    @property
+    def gateway_clock(self) -> int:
+        """The clock of that process's processor time, all its threads', for `time.clock_gettime`: see clock_getcpuclockid(3)."""
+        return (~self.gateway_pid << 3) | 2
+
     def close(self) -> int:
         """Stop it as an operator would, and return its exit code."""
         if self.process.poll() is None:

@@ -5,6 +5,7 @@ Each part is a function of its own module: it gets a directory, a number of cold
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,12 @@ from gateway.cli.bench import extensions, node, streaming, telemetry
 from gateway.cli.bench.instance import Instance, NotReady
 from gateway.cli.bench.report import Figure, progress, show
 
-#: (name of its directory, what measures it)
+#: (its name and directory's, what measures it, what it needs: without that there are no figures)
 PARTS: Final = (
-    ("extensions", extensions.measure),
-    ("node", node.measure),
-    ("streaming", streaming.measure),
-    ("telemetry", telemetry.measure),
+    ("extensions", extensions.measure, "a C compiler"),
+    ("node", node.measure, "Node.js"),
+    ("streaming", streaming.measure, ""),
+    ("telemetry", telemetry.measure, "a C compiler and wrk"),
 )
 
 
@@ -29,7 +30,7 @@ PARTS: Final = (
 )
 @click.option("--count", type=click.IntRange(min=5), default=30, show_default=True, help="Cold starts of each kind, one by one.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--check", is_flag=True, help="Exit with 1 if a figure misses its bar.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a figure misses its bar, or can't be measured.")
 def command(count: int, as_json: bool, check: bool) -> None:
     """Measure the life cycle of execution environments.
 
@@ -40,13 +41,20 @@ def command(count: int, as_json: bool, check: bool) -> None:
     (needs wrk as well).
     """
     figures: list[Figure] = []
+    complete = True
     try:
         with tempfile.TemporaryDirectory(prefix="lambent-bench-") as directory, progress(len(PARTS) * (count + 5)) as step:
             base = Path(directory)
-            for name, measure in PARTS:
-                figures += measure(base / name, count, step)
+            for name, measure, needed in PARTS:
+                found = measure(base / name, count, step)
+                figures += found
+                if not found:
+                    complete = False
+                    click.echo(f"lambent: no figures of {name}: {needed} is needed", err=True)
             with Instance(base / "own", {}) as instance:
                 isolation = str(instance.status()["isolation"])
     except NotReady as error:
         raise click.ClickException(str(error)) from error
     show("lifecycle", figures, as_json=as_json, check=check, isolation=isolation)
+    if check and not complete:
+        sys.exit(1)

@@ -48,6 +48,7 @@ class Wrk(NamedTuple):
     requests_per_s: float
     p50_ms: float
     p99_ms: float
+    requests: int
 
 
 def wrk(target: Target, *, connections: int, seconds: int) -> Wrk:
@@ -67,12 +68,13 @@ def wrk(target: Target, *, connections: int, seconds: int) -> Wrk:
 
 def parse_wrk(text: str) -> Wrk:
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    requests = re.search(r"^\s*(\d+) requests in ", text, re.MULTILINE)
     shares = {
         share: float(number) * _UNITS_MS[unit] for share, number, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)\b", text)
     }
-    if rate is None or not {"50", "99"} <= shares.keys():
+    if rate is None or requests is None or not {"50", "99"} <= shares.keys():
         raise click.ClickException(f"cannot read what wrk printed:\n{text}")
-    return Wrk(float(rate[1]), shares["50"], shares["99"])
+    return Wrk(float(rate[1]), shares["50"], shares["99"], int(requests[1]))
 
 
 class Client:

@@ -130,14 +130,13 @@ def _megabytes(target: Target, megabytes: int, stall_s: float | None) -> float:
 
 def _growth(instance: Instance, run: Callable[[], object]) -> float:
     """By how many megabytes the gateway's memory is larger at most while something runs, than it was before."""
-    children = Path(f"/proc/{instance.process.pid}/task/{instance.process.pid}/children").read_text().split()
-    [gateway] = [pid for pid in children if b"gateway.app" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    gateway = instance.gateway_pid
     before = _memory_mb(gateway, "VmRSS")
     Path(f"/proc/{gateway}/clear_refs").write_text("5")  # forget the peak
     run()
     return _memory_mb(gateway, "VmHWM") - before
 
 
-def _memory_mb(pid: str, what: str) -> float:
+def _memory_mb(pid: int, what: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / MB for line in lines if line.startswith(what))
