@@ -51,6 +51,8 @@ class ImageCode:
     entry_point: tuple[str, ...] | None = None
     command: tuple[str, ...] | None = None
     directory: str | None = None
+    pulling: str = ""  #: URI of an image that is to take this one's place and is on its way; see `control.pulling`
+    pulling_for: str = ""  #: the architecture that it is wanted for
 
     @property
     def program(self) -> Program:

@@ -59,6 +59,16 @@ class Settings:
     runtime_images: str = _setting(
         "lambent/{runtime}:{architecture}", "Images in which the docker driver runs zip functions.", shape=r"\S*\{runtime\}\S*"
     )
+    docker_runtime_api: Literal["auto", "inside", "bridge"] = _setting(
+        "auto", "inside (auto): containers are in networks of Lambent's own, with the Runtime API inside. bridge: they are in "
+        "one of the engine's, with the Runtime API at its bridge's address.",
+    )  # fmt: skip
+    docker_mounts: Literal["auto", "move", "spread"] = _setting(
+        "auto", "How code reaches a container. move (auto): as mounts that are moved in; spread: mounted on this machine, shared."
+    )
+    docker_freeze: Literal["auto", "cgroup", "pause"] = _setting(
+        "auto", "What freezes containers. cgroup (auto): a write to their cgroup; pause: the engine, which takes milliseconds."
+    )
     network: Literal["auto", "nat", "none"] = _setting(
         "auto",
         "What sandboxes reach. nat: everything but this machine, its metadata service and each other; none: nothing; "

@@ -45,6 +45,7 @@ class Status:
         return {
             **self._fixed,
             "uptime_s": self._uptime_s(),
+            "pulls": {uri: {"done_bytes": done, "total_bytes": total} for uri, (done, total) in self._driver.pulls.items()},
             "runtimes": {runtime: self._support(runtime) for runtime in RUNTIMES},
             **self._pool.snapshot(),
         }

@@ -155,6 +155,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "log_format": settings.log_format,
                                 "engine": settings.docker_host,
                                 "runtime_images": settings.runtime_images,
+                                **_ways(settings, driver),
                             }
                         ),
                     ),
@@ -176,6 +177,12 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
     prepare(settings.data_dir / STATE, 0o700)
     plans = [Plan(name="gateway", command=gateway, environment=environment, grace_s=settings.drain_s + 10)]
     return _run(plans, settings, owner, environment, notify_path, demo=demo, root=False)
+
+
+def _ways(settings: Settings, driver: str) -> dict[str, str]:
+    """What only the docker driver asks for."""
+    names = ("docker_runtime_api", "docker_mounts", "docker_freeze")
+    return {name: getattr(settings, name) for name in names} if driver == "docker" else {}
 
 
 def _driver(settings: Settings, *, root: bool) -> str:

@@ -15,7 +15,8 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    when the sandbox as a whole went away without being asked to (its init was killed, the spawner died); after it only `stop`
    has a meaning. None is called once `stop` was called.
 5. `freeze`, `thaw` and `ration` are synchronous, idempotent and quick (they are on the hot path); on a dead one they do nothing.
-   `thaw` returns when the sandbox can run again; `freeze` need not wait until the last task has stopped.
+   `thaw` returns when the sandbox can run again, or, where an engine must be asked, is about to; `freeze` need not wait until the
+   last task has stopped. The last of them counts.
 6. `reset` kills every process of the sandbox but its init and makes the sandbox a stem again that waits to be specialised; code,
    /tmp and network namespace stay. So the kill comes at once and the new Init only with the next invocation, as on AWS. The
    exits that it causes itself are not reported; a runtime that is already gone does no harm.
@@ -96,6 +97,7 @@ class Driver(Protocol):
     """Makes sandboxes. See the module for the contract."""
 
     name: str  #: ``native``, ``docker``, ``fake``
+    pulls: dict[str, tuple[int, int]]  #: by URI the images that are looked for now: bytes here, bytes in all as far as known
     isolation: str  #: one line for people, once started: what separates functions from each other and the host, their network
 
     async def start(self) -> None: ...

@@ -437,6 +437,7 @@ class FakeDriver:
 
     def __init__(self, script: Script, *, connected: bool = True, create_s: float = 0.0) -> None:
         self.script = script
+        self.pulls: dict[str, tuple[int, int]] = {}
         self.extensions: dict[str, ExtensionScript] = {}
         self.connected = connected
         self.create_s = create_s

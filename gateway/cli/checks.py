@@ -19,6 +19,8 @@ from typing import Final
 from gateway import host, up
 from gateway.settings import SettingError, Settings, load, unknown
 from gateway.store.db import schemas
+from sandbox.docker import ways
+from sandbox.native import surroundings
 from sandbox.native.probe import Fact, Level, guarded
 
 MIB: Final = 1 << 20
@@ -45,6 +47,19 @@ def gateway(flags: Mapping[str, str | bool | None], env: Mapping[str, str], conf
         guarded("data directory", lambda: data_directory(settings.data_dir)),
         guarded("memory", lambda: memory(host.memory_budget_bytes(settings))),
     ]
+
+
+def engine(flags: Mapping[str, str | bool | None], env: Mapping[str, str], config: Path | None) -> Fact:
+    """The Docker Engine, and how root would deal with its containers: the quick ways, or those that are left."""
+    try:
+        settings = load(flags, env, config)
+    except SettingError:
+        return surroundings.docker_engine()
+    address = env.get("DOCKER_HOST") or settings.docker_host
+    if os.geteuid() != 0:
+        return surroundings.docker_engine(address)
+    found = ways.find(settings.docker_runtime_api, settings.docker_mounts, settings.docker_freeze)
+    return surroundings.docker_engine(address, str(found), degraded=bool(found.why))
 
 
 def user(settings: Settings) -> Fact:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,10 +40,10 @@ def examine(flags: dict[str, str | bool | None], config: Path | None) -> list[Se
     """Every check, on this host, now. Blocks for up to three seconds; leaves nothing behind."""
     gateway = checks.gateway(flags, os.environ, config)  # first: it forks, and the others have threads
     with waiting("looking at this machine"):
-        return _sections(gateway)
+        return _sections(gateway, lambda: checks.engine(flags, os.environ, config))
 
 
-def _sections(gateway: list[Fact]) -> list[Section]:
+def _sections(gateway: list[Fact], engine: Callable[[], Fact]) -> list[Section]:
     found = probe.host()
     runtimes = [fact for fact in found if fact.name.startswith("runtime ")]
     host = [fact for fact in found if fact not in runtimes]
@@ -53,7 +54,7 @@ def _sections(gateway: list[Fact]) -> list[Section]:
         Section("Network of functions", True, tuple(surroundings.network())),
         Section("Gateway", True, tuple(gateway)),
         Section("Runtimes", False, tuple(runtimes)),
-        Section("Nothing of this version needs these yet", False, tuple(surroundings.surroundings())),
+        Section("Nothing of this version needs these yet", False, tuple(surroundings.surroundings(engine))),
     ]
 
 

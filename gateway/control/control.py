@@ -23,6 +23,7 @@ from gateway.control.layers import Layers
 from gateway.control.names import Names
 from gateway.control.policies import Policies
 from gateway.control.provisioned import ProvisionedConcurrency
+from gateway.control.pulling import Pulling
 from gateway.control.settling import Prepare, Settling
 from gateway.control.tags import Tags
 from gateway.control.updates import Updates
@@ -56,6 +57,7 @@ class Control:
         self.provisioned = provisioned  #: to be told, by `watch`, whom to ask how far a version is
         self.links = links  #: for LambdaApi, which serves what they lead to
         self.rules: Mapping[str, Rule] = {}  #: by name of the operation
+        self._images: tuple[Pulling, Images] | None = None
 
     @classmethod
     async def open(
@@ -106,6 +108,9 @@ class Control:
         layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
         layer_use = LayerUse(names=layer_names, code=code)
         found_images = Images(find_image)
+        pulling = Pulling(found_images=found_images, changes=changes, next_generation=next_generation)
+        pulling.recover(functions)
+        control._images = pulling, found_images
         use_cases = (
             Functions(
                 names=names,
@@ -115,6 +120,7 @@ class Control:
                 layers=layer_use,
                 found_images=found_images,
                 settling=settling,
+                pulling=pulling,
                 usage=usage,
                 clock=clock,
                 next_generation=next_generation,
@@ -126,6 +132,7 @@ class Control:
                 layers=layer_use,
                 found_images=found_images,
                 settling=settling,
+                pulling=pulling,
                 usage=usage,
                 clock=clock,
                 next_generation=next_generation,
@@ -146,6 +153,8 @@ class Control:
     async def close(self) -> None:
         """Finish the changes that were begun, and close the store. May be called twice."""
         await self._settling.close()
+        for each in self._images or ():
+            await each.close()
         await self.provisioned.close()
         await self.code.close()
         await self._store.close()

@@ -17,6 +17,7 @@ from gateway.control.layer_use import LayerUse, check_size
 from gateway.control.names import Names, is_alias
 from gateway.control.packages import archive_of
 from gateway.control.paging import page, version_key
+from gateway.control.pulling import Pulling
 from gateway.control.settling import Settling, pending
 from gateway.control.usage import Usage
 from gateway.control.versions import publish
@@ -59,6 +60,7 @@ class Functions:
         layers: LayerUse,
         found_images: Images,
         settling: Settling,
+        pulling: Pulling,
         usage: Usage,
         clock: Clock,
         next_generation: Callable[[], int],
@@ -70,6 +72,7 @@ class Functions:
         self._layers = layers
         self._images = found_images
         self._settling = settling
+        self._pulling = pulling
         self._usage = usage
         self._clock = clock
         self._next_generation = next_generation
@@ -140,6 +143,7 @@ class Functions:
 
         latest, shown = await self._changes.change(name, edit)
         self._settling.begin(latest)
+        self._pulling.begin(latest)
         return describe.configuration(shown)
 
     async def get(self, call: Call) -> Mapping[str, Any]:

@@ -37,6 +37,11 @@ def in_progress(version: FunctionVersion) -> bool:
     return version.state == "Pending" or version.last_update_status == "InProgress"
 
 
+def on_its_way(version: FunctionVersion) -> bool:
+    """Whether it waits for an image: `control.pulling` settles it."""
+    return version.image is not None and bool(version.image.pulling)
+
+
 def not_in_progress(version: FunctionVersion) -> None:
     """Raises ResourceConflictException while another change of the function is being settled. Recorded."""
     if in_progress(version):
@@ -58,7 +63,7 @@ def updating(version: FunctionVersion) -> FunctionVersion:
 
 
 def settled(function: Function) -> Function:
-    """The function with nothing in progress."""
+    """The function with nothing in progress but images that are on their way."""
     versions = {
         key: dataclasses.replace(
             version,
@@ -70,7 +75,7 @@ def settled(function: Function) -> Function:
             last_update_reason_code=None,
             revision_id=str(uuid.uuid4()),
         )
-        if in_progress(version)
+        if in_progress(version) and not on_its_way(version)
         else version
         for key, version in function.versions.items()
     }

@@ -21,7 +21,8 @@ from gateway.control.images import Images
 from gateway.control.layer_use import Chosen, LayerUse, check_size
 from gateway.control.names import Names
 from gateway.control.packages import archive_of
-from gateway.control.settling import Settling, not_in_progress, pending, updating
+from gateway.control.pulling import Pulling
+from gateway.control.settling import Settling, not_in_progress, on_its_way, pending, updating
 from gateway.control.usage import Usage
 from gateway.control.versions import check_revision, publish
 from gateway.errors import InvalidParameterValueException, NotImplementedHere
@@ -41,6 +42,7 @@ class Updates:
         layers: LayerUse,
         found_images: Images,
         settling: Settling,
+        pulling: Pulling,
         usage: Usage,
         clock: Clock,
         next_generation: Callable[[], int],
@@ -51,6 +53,7 @@ class Updates:
         self._layers = layers
         self._images = found_images
         self._settling = settling
+        self._pulling = pulling
         self._usage = usage
         self._clock = clock
         self._next_generation = next_generation
@@ -95,7 +98,8 @@ class Updates:
             return await self._update(name, lambda function: changed(function, package), publishing=publishing)
 
     async def _image(self, name: str, params: Mapping[str, Any], current: FunctionVersion) -> Mapping[str, Any]:
-        found = await self._images.of(params["ImageUri"], _architecture(params, current), {})
+        at_once = bool(params.get("DryRun") or params.get("Publish"))  # the answer shows what only the image can tell
+        found = await self._images.of(params["ImageUri"], _architecture(params, current), {}, to_the_end=at_once)
 
         def changed(function: Function | None) -> tuple[Function, FunctionVersion]:
             function = self._names.existing(function, name)
@@ -106,6 +110,9 @@ class Updates:
                 raise InvalidParameterValueException(
                     "Please don't provide ImageUri when updating a function with packageType Zip."
                 )
+            if found.pulling:  # until it is here everything stays as it is
+                coming = dataclasses.replace(latest.image, pulling=found.pulling, pulling_for=found.pulling_for)
+                return function, dataclasses.replace(latest, image=coming)
             code = dataclasses.replace(latest.image, uri=found.uri, image=found.image)
             return function, dataclasses.replace(latest, architecture=_architecture(params, latest), **images.fields(code))
 
@@ -148,7 +155,7 @@ class Updates:
 
         def edit(found: Function | None) -> tuple[Function, tuple[FunctionVersion, FunctionVersion]]:
             function, new = changed(found)
-            if new != function.latest:
+            if new != function.latest and not on_its_way(new):
                 new = dataclasses.replace(new, generation=self._next_generation())
             new = dataclasses.replace(new, revision_id=str(uuid.uuid4()), last_modified=describe.modified(self._clock.wall()))
             made = dataclasses.replace(function, versions={**function.versions, LATEST: new})
@@ -165,6 +172,7 @@ class Updates:
 
         latest, shown = await self._changes.change(name, edit)
         self._settling.begin(latest)
+        self._pulling.begin(latest)
         return describe.configuration(shown, shown.version if publishing else None)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Final
 
 from sandbox.native import cpu
 from sandbox.native.cgroups import Group, write
@@ -26,11 +27,15 @@ class ContainerGroup(Group):
         return False
 
 
-NONE = ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=Path("/nonexistent"))  #: before there is a container
+NOWHERE: Final = Path("/nonexistent")
+NONE: Final = ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=NOWHERE)  #: before there is a container
 
 
 def find(pid: int, mode: cpu.Mode = "none", membership: str | None = None, mountinfo: str | None = None) -> ContainerGroup:
-    """The groups of a container's first process. Raises OSError when it is gone, or in no group of its own that can freeze."""
+    """The groups of a container's first process, with `NOWHERE` as freezer where none can freeze.
+
+    Raises OSError when it is gone, or in no group of its own.
+    """
     membership = Path(f"/proc/{pid}/cgroup").read_text() if membership is None else membership
     mountinfo = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
     hierarchies = _hierarchies(mountinfo)
@@ -53,8 +58,8 @@ def find(pid: int, mode: cpu.Mode = "none", membership: str | None = None, mount
             directories[mount_point] = directory
             by_controller.update(dict.fromkeys(controllers, directory))
     freezer = by_controller.get("freezer") or unified
-    if freezer is None:
-        raise OSError(f"process {pid} is in no cgroup of its own that can freeze")
+    if not directories:
+        raise OSError(f"process {pid} is in no cgroup of its own")
     memory = by_controller.get("memory") or unified
     shares = by_controller.get("cpu") or unified
     name = cpu.FILES.get((mode, shares == unified), "") if shares is not None else ""
@@ -64,7 +69,7 @@ def find(pid: int, mode: cpu.Mode = "none", membership: str | None = None, mount
         directories=directories,
         memory=memory,
         memory_v2=memory is not None and memory == unified,
-        freezer=freezer,
+        freezer=freezer or NOWHERE,
         cpu=shares / name if shares is not None and name else None,
     )
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sandbox.docker import cgroups
+from sandbox.docker.pausing import Pauser, paused
+from sandbox.docker.ways import Freeze
 from sandbox.errors import SandboxError
 from sandbox.images.engine import Engine, EngineRefused, EngineUnavailable
 from sandbox.native.cpu import Mode
@@ -85,8 +87,10 @@ class Graveyard:
 class Container:
     """`start`, then at any time `kill`, and at the end `remove`."""
 
-    def __init__(self, engine: Engine, graveyard: Graveyard, sandbox: str) -> None:
+    def __init__(self, engine: Engine, graveyard: Graveyard, sandbox: str, freeze: Freeze = "cgroup") -> None:
         self._engine = engine
+        self._freeze = freeze
+        self._pauser: Pauser | None = None
         self._graveyard = graveyard
         self._sandbox = sandbox
         self.name = f"lambent-{graveyard.owner}-{sandbox}"
@@ -117,7 +121,10 @@ class Container:
             os.close(pidfd)
             raise
         self.pidfd = pidfd
-        return group
+        if self._freeze != "pause":
+            return group
+        self._pauser = Pauser(self._engine, self.name)
+        return paused(group, self._pauser)
 
     def kill(self) -> None:
         """Everything in it, at once. Harmless when it is dead."""
@@ -127,6 +134,8 @@ class Container:
 
     async def remove(self) -> None:
         """Its rest, which the engine keeps; later, where the engine does not answer now. Never raises."""
+        if self._pauser is not None:
+            await self._pauser.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

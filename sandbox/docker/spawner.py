@@ -10,21 +10,26 @@ The gateway never sees the engine's socket, which is as good as root: it asks th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+from pathlib import Path
 from typing import Any, Final
 
-from sandbox.docker import cgroups, holder
+from sandbox.docker import cgroups, holder, ways
+from sandbox.docker.bridge import Bridge
 from sandbox.docker.container import Container, Graveyard
 from sandbox.docker.images import EngineImages
 from sandbox.docker.runtimes import Runtimes
-from sandbox.errors import RuntimeUnavailable
+from sandbox.docker.spread import PLACES, Spread
+from sandbox.errors import RuntimeUnavailable, SandboxError
 from sandbox.images.engine import EngineRefused
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
 from sandbox.native.driver import HOST_ARCHITECTURE
 from sandbox.native.jail import Jail
-from sandbox.native.network import Networks
+from sandbox.native.network import Network, Networks
+from sandbox.native.porters import read_only
 from sandbox.native.spawner import PIDS_MAX, Config, Refused, Spawner, log, serve
 from sandbox.spec import Architecture, Image
 
@@ -36,6 +41,7 @@ _MAKING_SHARES: Final = 128
 EMULATED_STEM_S: Final = 90.0  #: an interpreter's start under qemu-user takes seconds, and many of them on a busy machine
 _NOBODY: Final = "65534:65534"
 _MOUNT_POINT: Final = "size=4k,mode=755"
+_NAMES: Final = frozenset({"/etc/resolv.conf", "/etc/hosts"})
 
 
 class ContainerSpawner(Spawner):
@@ -47,6 +53,9 @@ class ContainerSpawner(Spawner):
         self._images = EngineImages(self._engine)
         self._graveyard = Graveyard(self._engine, config.owner)
         self._hold = self._porters.directory / "hold"
+        self._ways = ways.Ways("inside", "move", "cgroup")
+        self._bridge = Bridge(self._engine, config.owner, internal=config.network == "none")
+        self._spread = Spread(Path(config.run_dir) / "mounts")
         self._asking = asyncio.Semaphore(PARALLEL)
 
     async def start(self) -> None:
@@ -57,6 +66,19 @@ class ContainerSpawner(Spawner):
         )
         if removed := await self._graveyard.sweep():
             log.info("removed containers of an earlier run: %s", ", ".join(sorted(removed)))
+        config = self._config
+        wanted = config.docker_runtime_api, config.docker_mounts, config.docker_freeze
+        self._ways = await self._loop.run_in_executor(None, ways.find, *wanted)
+        log.info("containers: %s", self._ways)
+        if self._ways.runtime_api == "bridge":
+            self._own_networks = False
+            await self._bridge.open()
+            self._hello["network"] = f"the engine's {self._bridge.name}{' (internal)' if config.network == 'none' else ''}"
+        else:
+            with contextlib.suppress(SandboxError):  # of an earlier run
+                await self._bridge.close()
+        (self._spread.open if self._ways.mounts == "spread" else self._spread.close)()
+        self._hello["ways"] = str(self._ways)
         self._hello["support"] = await self._runtimes.support()
         await super().start()
         holder.install(self._hold)
@@ -78,23 +100,30 @@ class ContainerSpawner(Spawner):
             runtime, architecture = str(request["runtime"]), Architecture(str(request["architecture"]))
             own = str(request.get("image") or "")
             reply["preloaded"], reply["interpreter"] = [], ""  # the stem inside knows better
-            container = Container(self._engine, self._graveyard, jail.name)
+            container = Container(self._engine, self._graveyard, jail.name, self._ways.freeze)
             jail.container = container
             if architecture is not HOST_ARCHITECTURE:
                 jail.stem_s = EMULATED_STEM_S
             async with self._asking:
                 self._must_live(jail)
                 image = own or await self._runtimes.image(runtime, architecture)
+                config = self._config_of(jail, image, runtime)
                 try:
-                    jail.group = await container.start(self._config_of(image, runtime), architecture, self._config.cpu)
+                    jail.group = await container.start(config, architecture, self._config.cpu)
                 except EngineRefused as error:
                     raise RuntimeUnavailable(str(error)) from error
             self._must_live(jail)
             interpreters = [] if own else self._runtimes.interpreters(runtime, container.pidfd)
             passed.insert(0, os.dup(container.pidfd))
-            mounts = self._porters.mounts(jail.uid, runtime=bool(interpreters))
-            message: Message = {"uid": jail.uid, "mounts": ["/tmp", *mounts], "interpreters": interpreters}
-            passed += await self._common(jail, out)
+            if self._ways.mounts == "move":
+                for target, path in self._files(jail, runtime=bool(interpreters)).items():
+                    mounts[target] = read_only(path)
+            network = await self._network(container, reply)
+            passed += await self._common(jail, out, network)
+            targets = ["/tmp"]
+            if self._ways.mounts == "spread":
+                self._placed(jail, targets, passed)
+            message: Message = {"uid": jail.uid, "mounts": [*targets, *mounts], "interpreters": interpreters}
             passed += mounts.values()
             mounts = {}
             passed += jail.group.join_fds([])
@@ -107,13 +136,57 @@ class ContainerSpawner(Spawner):
             jail.unborn()
             raise
 
+    def _files(self, jail: Jail, *, runtime: bool) -> dict[str, Path]:
+        """What is mounted into the container, by where; in a network of the engine's the names are its too."""
+        files = self._porters.files(jail.uid, runtime=runtime)
+        return {target: path for target, path in files.items() if self._own_networks or target not in _NAMES}
+
+    async def _network(self, container: Container, reply: Message) -> Network | None:
+        """The container's own where it has one of the engine's; else there is one of Lambent's for it."""
+        if self._own_networks:
+            return None
+        found, reply["runtime_api"], reply["lambda_api"] = await self._bridge.network(container.name, container.pidfd)
+        return found
+
+    async def _tcp_socket(self, jail: Jail) -> int:
+        return await (jail.tcp_socket() if self._ways.runtime_api == "bridge" else super()._tcp_socket(jail))
+
+    def _placed(self, jail: Jail, mounts: list[str], fds: list[int]) -> None:
+        """The last descriptors are of these mounts."""
+        if self._ways.mounts == "spread":
+            while mounts:
+                tree = fds.pop()
+                try:
+                    self._spread.put(jail.name, mounts.pop(), tree)
+                finally:
+                    os.close(tree)
+
+    async def _end(self, name: str) -> None:
+        await super()._end(name)
+        if self._ways.mounts == "spread":
+            self._spread.drop(name)
+
+    async def _ended(self) -> None:
+        """What does not go now goes at the next start."""
+        with contextlib.suppress(SandboxError):
+            if self._ways.runtime_api == "bridge":
+                await self._bridge.close()
+        with contextlib.suppress(OSError):
+            self._spread.close()
+
     def _must_live(self, jail: Jail) -> None:
         if jail.stopping:
             raise OSError("it was stopped before it was there")
 
-    def _config_of(self, image: str, runtime: str) -> dict[str, Any]:
+    def _config_of(self, jail: Jail, image: str, runtime: str) -> dict[str, Any]:
         """A container as AWS would have it: no network, no rights, nothing to write to but what init mounts."""
-        mount_points = ["/tmp", *(["/var/task"] if runtime else []), *(["/var/runtime"] if runtime.startswith("python") else [])]
+        python = runtime.startswith("python")
+        mount_points = ["/tmp", *(["/var/task"] if runtime else []), *(["/var/runtime"] if python else [])]
+        binds = [f"{self._hold}:{HOLD}:ro"]
+        if self._ways.mounts == "spread":
+            mount_points = []
+            binds += self._spread.binds(jail.name, list(PLACES) if runtime else ["/tmp"])
+            binds += [f"{path}:{target}:ro" for target, path in self._files(jail, runtime=python).items()]
         return {
             "Image": image,
             "Entrypoint": [HOLD],
@@ -124,7 +197,7 @@ class ContainerSpawner(Spawner):
             "Healthcheck": {"Test": ["NONE"]},
             "StopSignal": "SIGKILL",  # there is nothing to wait for, also where the engine ends
             "HostConfig": {
-                "NetworkMode": "none",
+                "NetworkMode": "none" if self._own_networks else self._bridge.name,
                 "IpcMode": "private",
                 "ReadonlyRootfs": True,
                 "CapDrop": ["ALL"],
@@ -133,7 +206,7 @@ class ContainerSpawner(Spawner):
                 "CpuShares": _MAKING_SHARES,
                 "LogConfig": {"Type": "none"},
                 "RestartPolicy": {"Name": "no"},
-                "Binds": [f"{self._hold}:{HOLD}:ro"],
+                "Binds": binds,
                 "Tmpfs": dict.fromkeys(mount_points, _MOUNT_POINT),
             },
         }

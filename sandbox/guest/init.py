@@ -292,6 +292,9 @@ class Sandbox:
                     self.reset()
                 elif message["op"] == "start_runtime":
                     self.start_runtime()
+                elif message["op"] == "socket":
+                    with socket.socket() as made:
+                        messages.send(self.control, {"event": "socket"}, [made.fileno()])
                 elif message["op"] == "kill":
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(-1, signal.SIGKILL)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sandbox.errors import DriverUnavailable, SandboxError
+from sandbox.images.progress import Progress
 from sandbox.spec import Architecture
 
 if TYPE_CHECKING:  # they take a tenth of a second, and a machine without an engine need not have them
@@ -41,6 +43,10 @@ class EngineRefused(SandboxError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class PullBroken(EngineRefused):
+    """What a registry has of an image is no good: it was found, and did not come as it should."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Engine:
     def __init__(self, url: str = DEFAULT_URL, timeout_s: float = CALL_S) -> None:
         self.url = url
         self._timeout_s = timeout_s
+        self.on_pull: Callable[[str, int, int], None] = _ignore  #: name, bytes that are here, bytes in all as far as known
         self._docker: aiodocker.Docker | None = None
 
     @contextlib.asynccontextmanager
@@ -165,6 +172,39 @@ class Engine:
         async with self._asked(f"unpause container {container}") as docker:
             await docker.containers.container(container).unpause()
 
+    async def create_network(self, name: str, label: str, *, internal: bool) -> str:
+        """Make a bridge whose members reach each other through it only where the engine lets them; the bridge's own IPv4 address.
+
+        `label` is ``key=value``; `internal`: it leads nowhere else. Raises EngineUnavailable, EngineRefused.
+        """
+        key, _, value = label.partition("=")
+        config = {
+            "Name": name,
+            "Driver": "bridge",
+            "Internal": internal,
+            "Labels": {key: value},
+            "Options": {"com.docker.network.bridge.enable_icc": "false"},
+        }
+        async with self._asked(f"create network {name}") as docker:
+            await docker._query_json("networks/create", method="POST", data=config)
+            found = await docker._query_json(f"networks/{name}")
+        for one in found["IPAM"]["Config"]:
+            if "." in (gateway := str(one.get("Gateway", ""))):
+                return gateway.partition("/")[0]
+        raise EngineFailed(f"the Docker Engine gave network {name} no IPv4 address")
+
+    async def remove_networks(self, label: str) -> None:
+        """All that bear a label, ``key=value``. Raises EngineUnavailable, EngineRefused where a container is in one."""
+        async with self._asked("list networks") as docker:
+            for one in await docker._query_json("networks", params={"filters": json.dumps({"label": [label]})}):
+                await (await docker.networks.get(one["Id"])).delete()
+
+    async def address(self, container: str, network: str) -> str:
+        """The IPv4 address of a container that runs; empty where it has none. Raises EngineUnavailable, EngineRefused."""
+        async with self._asked(f"inspect container {container}") as docker:
+            shown = await docker.containers.container(container).show()
+        return str(shown["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", ""))
+
     async def _gone(self, container: str) -> None:
         """Wait for a removal that somebody else began."""
         for _ in range(100):
@@ -188,13 +228,26 @@ class Engine:
     async def pull(
         self, name: str, architecture: Architecture, auth: Mapping[str, str] | None
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Get an image from its registry; yields how far it is. Raises EngineUnavailable, EngineRefused."""
-        async with self._asked(f"pull {name}", 3600.0) as docker:
-            progress = docker.images.pull(
-                name, auth=dict(auth) if auth else None, platform=f"linux/{PLATFORMS[architecture]}", stream=True
-            )
-            async for line in progress:
-                yield line
+        """Get an image from its registry; yields what the engine tells, and tells `on_pull` how far it is.
+
+        Raises EngineUnavailable, EngineRefused, PullBroken.
+        """
+        known = Progress()
+        # aiodocker takes no credentials for a name that does not say where it is from
+        whole = name if "/" in name or auth is None else f"docker.io/library/{name}"
+        try:
+            async with self._asked(f"pull {name}", 3600.0) as docker:
+                progress = docker.images.pull(
+                    whole, auth=dict(auth) if auth else None, platform=f"linux/{PLATFORMS[architecture]}", stream=True
+                )
+                async for line in progress:
+                    if "error" in line:  # before aiodocker 0.27, which raises it
+                        raise EngineRefused(f"the Docker Engine could not pull {name}: {line['error']}", 0)
+                    if (far := known.told(line)) is not None:
+                        self.on_pull(name, *far)
+                    yield line
+        except EngineRefused as error:
+            raise error if error.status else PullBroken(str(error), 0) from error
 
     async def save(self, image: str, file: int) -> None:
         """Write an image as a tar file, as `docker save` does, into the descriptor. Raises EngineUnavailable, EngineRefused."""
@@ -227,6 +280,10 @@ class Engine:
         finally:
             await self.remove(one)
         return sorted(name.partition("/")[2] for name in names if name.count("/") == 1)
+
+
+def _ignore(_: str, __: int, ___: int) -> None:
+    """Nobody wants to know."""
 
 
 def _write(file: int, data: bytes) -> None:

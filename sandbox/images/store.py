@@ -23,7 +23,7 @@ from typing import Any
 from sandbox.errors import ImageError
 from sandbox.images import archive
 from sandbox.images.archive import Archived
-from sandbox.images.engine import PLATFORMS, Engine, EngineFailed, EngineImage, EngineRefused
+from sandbox.images.engine import PLATFORMS, Engine, EngineFailed, EngineImage, EngineRefused, PullBroken
 from sandbox.images.registry import credentials
 from sandbox.spec import Architecture, Image
 
@@ -107,6 +107,8 @@ async def fetched(engine: Engine, uri: str, architecture: Architecture) -> Engin
         async for _ in engine.pull(uri, architecture, await credentials(uri)):
             pass
         found = await engine.image(uri)
+    except PullBroken as error:
+        raise ImageError(f"Source image {uri} cannot be used: {error}") from error
     except (EngineFailed, EngineRefused) as error:
         raise ImageError(f"{missing} ({error})", missing=True) from error
     if found is None:

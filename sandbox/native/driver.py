@@ -70,6 +70,8 @@ class NativeHandle:
         preloaded = reply["preloaded"]
         assert isinstance(preloaded, list)
         self._preloaded = preloaded
+        if "runtime_api" in reply:  # else it is where it always is
+            self.runtime_api, self.lambda_api = str(reply["runtime_api"]), str(reply["lambda_api"])
         self._frozen_word = str(reply["frozen"]).encode()
         self._thawed_word = str(reply["thawed"]).encode()
         self.connection: socket.socket | None = _socket(fds[0])
@@ -169,7 +171,7 @@ class NativeHandle:
         try:
             os.write(self._freeze_fd, word)
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in (errno.ENODEV, errno.EPIPE):  # a pipe where an engine freezes
                 raise
 
     async def tcp_socket(self) -> socket.socket:
@@ -276,6 +278,7 @@ class NativeDriver:
         self._handles: dict[str, NativeHandle] = {}
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._closing = False
+        self.pulls: dict[str, tuple[int, int]] = {}
         self.spawner_ends = 0  #: how often the spawner ended although it should not have
 
     async def start(self) -> None:
@@ -309,7 +312,11 @@ class NativeDriver:
             assert isinstance(image, dict)
             found.append(Image.of(image))
 
-        await self.request({"op": "image", "uri": uri, "architecture": architecture}, received)
+        self.pulls[uri] = 0, 0
+        try:
+            await self.request({"op": "image", "uri": uri, "architecture": architecture}, received)
+        finally:
+            self.pulls.pop(uri, None)
         return found[0]
 
     def _refused(self, key: StemKey) -> str | None:
@@ -396,7 +403,14 @@ class NativeDriver:
                 assert isinstance(support, dict)
                 self._support = {runtime: Support(*pair) for runtime, pair in support.items()}
                 self.isolation = f"{self.walls}; network: {message['network']}"
+                if "ways" in message:
+                    self.isolation += f"; {message['ways']}"
                 self._connected.set()
+            case "pull" if message["uri"] in self.pulls:
+                done, total = message["done"], message["total"]
+                assert isinstance(done, int)
+                assert isinstance(total, int)
+                self.pulls[str(message["uri"])] = done, total
             case "exit" if handle is not None:
                 handle.exited(message)
             case "gone" if handle is not None:

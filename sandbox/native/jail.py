@@ -7,6 +7,7 @@ thaw, which a v1 freezer needs for the kill to arrive; reap; then remove what ha
 from __future__ import annotations
 
 import asyncio
+import collections
 import errno
 import os
 import signal
@@ -67,6 +68,7 @@ class Jail:
         self._pidfd: int | None = None
         self._reason = "its init ended"
         self._oom_kills = 0
+        self._sockets: collections.deque[asyncio.Future[int]] = collections.deque()  # those that init is asked for
         self._timer: asyncio.TimerHandle | None = None  # for a kill that was asked for
         self.pid = 0  #: of init, on the host, as long as it is not reaped
         self.stopping = False
@@ -138,7 +140,21 @@ class Jail:
         (connection,) = await self.stem()
         return connection
 
+    async def tcp_socket(self) -> int:
+        """An unconnected TCP socket of the sandbox's network, made by init, which is in it. Raises Ended."""
+        if self._channel.closed:
+            raise Ended(self._reason)
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._sockets.append(future)
+        self._channel.send({"op": "socket"})
+        return await future
+
     def _on_message(self, message: Message, fds: list[int]) -> None:
+        if message["event"] == "socket" and not (future := self._sockets.popleft()).done():
+            if fds:
+                future.set_result(fds.pop())
+            else:
+                future.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         if message["event"] == "stem" and not self._stem.done():
             self._unclaimed = fds
             self._waits = True
@@ -163,6 +179,9 @@ class Jail:
             self._reason = str(message["reason"])
 
     def _on_closed(self) -> None:
+        while self._sockets:
+            if not (future := self._sockets.popleft()).done():
+                future.set_exception(Ended(self._reason))
         if not self._stem.done():
             self._stem.set_exception(Ended(self._reason))
             self._stem.exception()

@@ -71,7 +71,7 @@ def _below(base: Path) -> list[Path]:
     return [Path(directory) for directory, _, _ in os.walk(base, topdown=False)]
 
 
-def _kill_members(group: Path) -> set[int]:
+def kill_members(group: Path) -> set[int]:
     """Kill who is in a group, and say who that is. A member may end meanwhile and its number be somebody else's, so each is held
     by a descriptor and only killed if it is a member then.
     """
@@ -101,7 +101,7 @@ def _kill(groups: list[Path]) -> set[int]:
     """Kill first, thaw after, so that nothing that was frozen runs again."""
     pids: set[int] = set()
     for group in groups:
-        pids |= _kill_members(group)
+        pids |= kill_members(group)
         with contextlib.suppress(OSError):
             write(group / "cgroup.kill", "1")
     for group in groups:

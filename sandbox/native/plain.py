@@ -407,6 +407,7 @@ class PlainDriver:
     isolation = f"functions are ordinary processes with every right of user {os.geteuid()}: its files, its network, its processes"
 
     def __init__(self, *, directory: Path | None = None) -> None:
+        self.pulls: dict[str, tuple[int, int]] = {}  # there are no images
         self._parent = directory
         self._directory: Path | None = None
         self._lock_fd = -1

@@ -63,16 +63,19 @@ class Porters(Zygotes):
 
     def mounts(self, uid: int, *, runtime: bool = False) -> dict[str, int]:
         """What every sandbox of an image has besides /tmp: where it goes, and the detached mount. Raises OSError."""
+        return {target: read_only(path) for target, path in self.files(uid, runtime=runtime).items()}
+
+    def files(self, uid: int, *, runtime: bool = False) -> dict[str, Path]:
+        """The same by the names of the files. Raises OSError."""
         user = self.directory / "users" / str(uid)
         if not user.exists():
             user.write_text(f"{_PASSWD}sbx_user1051:x:{uid}:{uid}::/home/sbx_user1051:/sbin/nologin\n")
-        wanted = {
+        return {
             "/etc/passwd": user,
             "/etc/resolv.conf": self.directory / "resolv.conf",
             "/etc/hosts": self.directory / "hosts",
             **({"/var/runtime": self.directory / "runtime"} if runtime else {}),
         }
-        return {target: read_only(path) for target, path in wanted.items()}
 
 
 def read_only(path: Path) -> int:

@@ -30,6 +30,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from sandbox import process_log
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
@@ -55,6 +56,7 @@ log = logging.getLogger("lambent.spawner")
 PIDS_MAX = 1024
 DEFAULT_TMP_MB = 512
 SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 KB of memory
+PULL_TOLD_S = 0.1
 SPARE_NETWORKS = 32  #: the same; three descriptors
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -80,6 +82,9 @@ class Config:
     log_level: process_log.Level = "info"
     log_format: process_log.Form = "text"
     engine: str = ""  #: address of the Docker Engine; empty where none is to be used
+    docker_runtime_api: Literal["auto", "inside", "bridge"] = "auto"  #: `sandbox.docker.ways` says what these mean
+    docker_mounts: Literal["auto", "move", "spread"] = "auto"
+    docker_freeze: Literal["auto", "cgroup", "pause"] = "auto"
     runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
 
 
@@ -110,11 +115,14 @@ class Spawner:
         beside = Path(config.volume_dir).parent
         self._porters = Porters(beside / "porter", networks.resolv_conf, self._cgroups, self._inits)
         self._engine = Engine(config.engine or DEFAULT_URL)
+        self._engine.on_pull = self._pulled
+        self._pull_told_s = 0.0
         self._image_store = ImageStore(beside / "images", self._engine)
         self._zygotes = Zygotes(self._staging, networks.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
         self._jails: dict[str, Jail] = {}  #: each holds a user id from its making to its very end
+        self._own_networks = True  #: else whatever holds a sandbox brings one
         self._closing = False
         self._gateway: Channel | None = None
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
@@ -125,7 +133,8 @@ class Spawner:
         self._cgroups.prepare()
         await self._loop.run_in_executor(None, self._porters.prepare)
         await self._spare_volumes.begin()
-        await self._spare_networks.begin()
+        if self._own_networks:
+            await self._spare_networks.begin()
 
     def serve(self, sock: socket.socket) -> None:
         """A gateway connected. One at a time: an earlier one's sandboxes are ended first."""
@@ -192,8 +201,7 @@ class Spawner:
             case "stop":
                 await self._end(name)
             case "socket":
-                pid = self._jail(name).pid
-                out = [await self._loop.run_in_executor(self._networks.executor, tcp_socket, pid)]
+                out = [await self._tcp_socket(self._jail(name))]
             case "start_runtime":
                 self._jail(name).tell({"op": "start_runtime"})
             case "signal":
@@ -203,6 +211,9 @@ class Spawner:
             case other:
                 raise Refused(f"no such operation: {other!r}")
         return out
+
+    async def _tcp_socket(self, jail: Jail) -> int:
+        return await self._loop.run_in_executor(self._networks.executor, tcp_socket, jail.pid)
 
     def _inits(self) -> set[int]:
         return {jail.pid for jail in self._jails.values()}
@@ -302,9 +313,9 @@ class Spawner:
             jail.unborn()
             raise
 
-    async def _common(self, jail: Jail, out: list[int]) -> list[int]:
+    async def _common(self, jail: Jail, out: list[int], network: Network | None = None) -> list[int]:
         """What every sandbox has: log pipe, network namespace and /tmp. The gateway's descriptors of them go to `out`."""
-        network = await self._spare_networks.take()
+        network = network or await self._spare_networks.take()
         out += [network.runtime_api, network.lambda_api]
         found = [network.namespace]
         try:
@@ -330,6 +341,12 @@ class Spawner:
     async def _image(self, message: Message) -> Image:
         """What an ImageUri means now. Raises ImageError, EngineUnavailable."""
         return await self._image_store.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
+
+    def _pulled(self, uri: str, done: int, total: int) -> None:
+        """How far a pull is, for who looks; an engine tells it hundreds of times a second."""
+        if done == total or self._loop.time() - self._pull_told_s >= PULL_TOLD_S:
+            self._pull_told_s = self._loop.time()
+            self._tell({"event": "pull", "uri": uri, "done": done, "total": total})
 
     async def _specialise(self, jail: Jail, message: Message) -> list[int]:
         """What the gateway gets for it: the extensions' log, if they begin for the first time."""
@@ -362,6 +379,7 @@ class Spawner:
                 if tmp_mb != DEFAULT_TMP_MB:
                     fds.append(await self._loop.run_in_executor(None, self._volumes.create, tmp_mb))
                     mounts.append("/tmp")
+                self._placed(jail, mounts, fds)
             except BaseException:
                 for fd in fds:
                     os.close(fd)
@@ -395,6 +413,9 @@ class Spawner:
             raise
         return out
 
+    def _placed(self, jail: Jail, mounts: list[str], fds: list[int]) -> None:
+        """Mounts that need not go to init are put where they belong, and taken from the lists. Raises OSError."""
+
     def _code_tree(self, path: str) -> int:
         """A read-only mount of one directory of the code store, wherever the gateway would like it to point."""
         try:
@@ -421,6 +442,9 @@ class Spawner:
         if self._jails.pop(name, None) is not None:
             self._uids.append(jail.uid)
 
+    async def _ended(self) -> None:
+        """The last sandbox has."""
+
     async def close(self) -> None:
         """End the zygotes, so that what is under way fails, then every sandbox. What has a name is left to a sweep."""
         self._closing = True
@@ -433,6 +457,7 @@ class Spawner:
             if failure is not None:  # the sweep below tries again
                 log.error("a sandbox could not be ended: %s", failure)
         await self._tasks.join()
+        await self._ended()
         await self._spare_volumes.close()
         await self._spare_networks.close()
         await self._engine.close()
@@ -499,7 +524,8 @@ async def run(config: Config, status_fd: int, make: Make) -> None:
     networks = Networks()
     wanted = wish(config.owner, config.network_allow, config.network_range)
     try:
-        await loop.run_in_executor(networks.executor, networks.open, config.network, wanted)
+        mode = "none" if config.docker_runtime_api == "bridge" else config.network
+        await loop.run_in_executor(networks.executor, networks.open, mode, wanted)
         spawner = await make(config, networks)
         try:
             await spawner.start()

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.native import cgroups, nat, ruleset
@@ -110,8 +111,11 @@ def emulation(root: Path = Path("/"), machine: str | None = None) -> Fact:
     )
 
 
-def docker_engine(address: str | None = None) -> Fact:
-    """Whether a Docker Engine answers at `address` (``unix://PATH``, as in DOCKER_HOST), and which. Takes up to `ASK_S`."""
+def docker_engine(address: str | None = None, ways: str = "", *, degraded: bool = False) -> Fact:
+    """Whether a Docker Engine answers at `address` (``unix://PATH``, as in DOCKER_HOST), and which. Takes up to `ASK_S`.
+
+    `ways` says how its containers are dealt with, `degraded` that this is not the quick way.
+    """
     address = address or os.environ.get("DOCKER_HOST") or f"unix://{ENGINE_SOCKET}"
     if not address.startswith("unix://"):
         remedy = "use an engine of this machine: sandboxes of another one cannot be reached from here"
@@ -132,7 +136,10 @@ def docker_engine(address: str | None = None) -> Fact:
         return Fact("Docker Engine", Level.MISSING, f"none answers at {path}: {error}", remedy, as_root("systemctl start docker"))
     finally:
         connection.close()
-    return Fact("Docker Engine", Level.GOOD, f"{version} at {path}; its containers are frozen through their cgroups")
+    detail = f"{version} at {path}" + (f"; containers: {ways}" if ways else "")
+    if degraded:
+        return Fact("Docker Engine", Level.DEGRADED, detail, "run Lambent outside a container, or with --privileged")
+    return Fact("Docker Engine", Level.GOOD, detail)
 
 
 def network() -> list[Fact]:
@@ -140,9 +147,6 @@ def network() -> list[Fact]:
     return [guarded("nft", nft), guarded("forwarding", forwarding), guarded("resolver", resolver)]
 
 
-def surroundings() -> list[Fact]:
-    """What nothing of Lambent needs yet. Blocks for up to two seconds; never raises."""
-    return [
-        guarded("binfmt", emulation),
-        guarded("Docker Engine", docker_engine),
-    ]
+def surroundings(engine: Callable[[], Fact] = docker_engine) -> list[Fact]:
+    """What not everybody needs. Blocks for up to two seconds; never raises."""
+    return [guarded("binfmt", emulation), guarded("Docker Engine", engine)]

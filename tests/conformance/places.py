@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from sandbox.clock import Clock, SystemClock
 from sandbox.driver import Driver, Handle
@@ -37,6 +38,7 @@ class Place:
     opt: Callable[[str], str]  #: makes a directory for /opt, with this text as the external extension `agent`
     freezes_all: bool = True  #: also processes that made a session of their own
     key: StemKey = KEY
+    asleep: Callable[[], bool] = lambda: True  #: whether a freeze has arrived, where that takes a while
     clock: Clock = dataclasses.field(default_factory=SystemClock)
 
     @contextlib.asynccontextmanager
@@ -123,9 +125,9 @@ async def native(directory: Path, owner: str) -> AsyncIterator[Place]:
 
 
 @contextlib.asynccontextmanager
-async def docker(directory: Path, owner: str, engine: DockerEngine) -> AsyncIterator[Place]:
-    """Containers. The image's Python is Debian's, whatever the tests run on."""
-    async with spawned(directory, owner, engine=engine.url) as host:
+async def docker(directory: Path, owner: str, engine: DockerEngine, **ways: Any) -> AsyncIterator[Place]:
+    """Containers, dealt with in these `ways`. The image's Python is Debian's, whatever the tests run on."""
+    async with spawned(directory, owner, engine=engine.url, **ways) as host:
 
         def kill_holder(handle: Handle) -> None:
             (container,) = engine.containers(f"lambent.owner={owner}")
@@ -136,6 +138,11 @@ async def docker(directory: Path, owner: str, engine: DockerEngine) -> AsyncIter
             found = [f"init {pid}" for pid in inits]
             return found + [f"container {one}" for one in engine.containers(f"lambent.owner={owner}")]
 
+        def asleep() -> bool:
+            return bool(engine.docker("ps", "--quiet", "--filter", f"label=lambent.owner={owner}", "--filter", "status=paused"))
+
         key = StemKey("python3.11", KEY.architecture)
         spec = dataclasses.replace(_spec(host.package({"app.py": HANDLER})), runtime=key.runtime)
-        yield Place(host.driver, spec, kill_holder, left, lambda text: _opt(host.code_dir / "opt", text), key=key)
+        place = Place(host.driver, spec, kill_holder, left, lambda text: _opt(host.code_dir / "opt", text), key=key)
+        yield dataclasses.replace(place, asleep=asleep) if ways.get("docker_freeze") == "pause" else place
+    assert engine.docker("network", "ls", "--quiet", "--filter", f"label=lambent.owner={owner}") == ""

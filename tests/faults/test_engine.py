@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -213,3 +215,88 @@ async def test_no_engine_says_so(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no Docker Engine answers at"):
         await client.info()
     await client.close()
+
+
+class Slow:
+    """Between Lambent and the engine: while `delay_s` is set, each answer comes that much later. In a thread of its own."""
+
+    def __init__(self, engine: DockerEngine, path: Path) -> None:
+        self._engine = engine
+        self.path = path
+        self.delay_s = 0.0
+        self.late = 0  #: answers that were held back
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="slow engine")
+
+    def __enter__(self) -> Slow:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_unix_connection(str(self._engine.socket))
+
+        async def back() -> None:
+            with contextlib.suppress(OSError):
+                while data := await there_reader.read(65536):
+                    if self.delay_s:
+                        self.late += 1
+                        await asyncio.sleep(self.delay_s)
+                    writer.write(data)
+            writer.close()
+
+        answering = asyncio.get_running_loop().create_task(back())
+        try:
+            while data := await reader.read(65536):
+                there_writer.write(data)
+            there_writer.write_eof()
+            await answering
+        except OSError:
+            pass
+        finally:
+            answering.cancel()
+            there_writer.close()
+            writer.close()
+
+
+@pytest.mark.timeout(240)
+def test_engine_that_is_slow_for_half_a_minute(engine: DockerEngine, tmp_path: Path) -> None:
+    """What is warm does not notice; what needs a container is told soon; what the engine did late is found and removed."""
+    with Slow(engine, tmp_path / "slow.sock") as wire:
+        settings = {
+            "driver": "docker", "docker_host": f"unix://{wire.path}", "drain_s": 2, "queue_wait_s": 3, "freeze_after_ms": 50,
+        }  # fmt: skip
+        with Instance(tmp_path / "data", settings) as instance:
+            product = Product(instance, client_for(instance.endpoint))
+            names = [product.deploy(ECHO, Runtime=RUNTIME) for _ in range(6)]  # more than there are stems
+            warm, *cold = names
+            assert product.invoke(warm, 1).value == 1
+            wire.delay_s = 30.0
+            began_s = time.monotonic()
+            refused = [name for name in cold if not answers(product, name)]
+            assert refused, "AWS's error, and before the engine has answered"
+            assert time.monotonic() - began_s < 5 * (3 + 5)
+            while time.monotonic() - began_s < wire.delay_s:
+                assert product.invoke(warm, 2).value == 2
+                time.sleep(0.5)
+            assert wire.late
+            wire.delay_s = 0.0
+            eventually(lambda: all(answers(product, name) for name in names), 60)
+            product.client.close()
+    nothing_left(tmp_path / "data", engine)

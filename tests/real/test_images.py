@@ -217,6 +217,17 @@ def test_tmp_that_is_full(containers: Product, image: str, make: Callable[..., s
     assert any("No space left on device" in line for line in containers.log(name)), containers.log(name)
 
 
+def test_forks_without_end_stay_inside(containers: Product, image: str, make: Callable[..., str]) -> None:
+    script = "import os, signal\nmade = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            signal.pause()\n"
+    script += "        made += 1\nexcept OSError as error:\n    print(made, error.strerror, flush=True)\n"
+    name = make(image, ImageConfig={"EntryPoint": ["python3.11", "-c", script]}, MemorySize=2048, Timeout=20)
+    assert error_of(containers, name)["errorType"] == "Runtime.ExitError"
+    said = [line for line in containers.log(name) if "Resource temporarily unavailable" in line]
+    assert said
+    assert all(500 < int(line.split()[0]) <= 1024 for line in said)
+    assert containers.invoke(make(image)).value["body"] == "from x86_64"
+
+
 def test_extension_inside_the_image(
     containers: Product, image: str, make: Callable[..., str], docker_engine: DockerEngine, tmp_path: Path
 ) -> None:

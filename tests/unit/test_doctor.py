@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from gateway import host, up
 from gateway.cli import checks, doctor
 from gateway.cli.main import main
+from sandbox.docker import ways
 from sandbox.guest import syscalls
 from sandbox.native import cgroups, probe, ruleset, surroundings
 from sandbox.native.nodes import MAJORS, Node
@@ -64,6 +65,8 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
             monkeypatch.setattr(module, name, _on(getattr(module, name), root))
     monkeypatch.setattr(probe, "rights", lambda: Fact("rights", Level.GOOD, "all"))
     monkeypatch.setattr(syscalls, "unshare", lambda _: None)
+    for name in ("_refusal_of_networks", "_refusal_of_mounts"):
+        monkeypatch.setattr(ways, name, str)
     monkeypatch.setattr(platform, "release", lambda: "6.1.0")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     every = frozenset({"memory", "pids", "cpu"})
@@ -302,6 +305,22 @@ def test_an_engine_that_answers_nonsense_or_is_elsewhere(good: Path, monkeypatch
         mute.bind(str(good / "mute.sock"))
         assert "none answers" in surroundings.docker_engine(f"unix://{good}/mute.sock").detail
     assert surroundings.docker_engine("tcp://192.0.2.1:2375").level is Level.MISSING
+
+
+def test_how_containers_are_dealt_with(good: Path, engine: None, tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "frozen through the cgroup" in run(tmp_path)[1]["Docker Engine"]["detail"]
+    monkeypatch.setenv("LAMBENT_DOCKER_FREEZE", "pause")
+    check = run(tmp_path)[1]["Docker Engine"]
+    assert (check["level"], "frozen by the engine's pause" in check["detail"]) == ("good", True), "it was asked for"
+    monkeypatch.delenv("LAMBENT_DOCKER_FREEZE")
+    monkeypatch.setattr(ways, "_refusal_of_mounts", lambda: "Operation not permitted")
+    code, found = run(tmp_path)
+    check = found["Docker Engine"]
+    assert (code, check["level"]) == (0, "degraded")
+    assert "mounts spread from the host" in check["detail"]
+    assert "Operation not permitted" in check["detail"]
+    assert "--privileged" in check["remedy"]
 
 
 def test_port_that_something_else_has(tmp_path: Path) -> None:

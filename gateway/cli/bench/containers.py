@@ -117,6 +117,20 @@ class Docker:
             await self._engine.remove(name)
             raise
 
+    def crowd_ms(self, count: int) -> float:
+        """Until the last of so many containers has been created and started that were asked for at once."""
+        return self._run(self._crowd(count))
+
+    async def _crowd(self, count: int) -> float:
+        began_s = now_s()
+        made = await asyncio.gather(*(self._started() for _ in range(count)), return_exceptions=True)
+        took_ms = (now_s() - began_s) * 1000
+        await asyncio.gather(*(self._engine.remove(one[0]) for one in made if not isinstance(one, BaseException)))
+        for one in made:
+            if isinstance(one, BaseException):
+                raise one
+        return took_ms
+
     def thawed_ms(self, count: int) -> tuple[list[float], list[float]]:
         """Milliseconds of unpausing one container through the API, and of thawing it by a write to its cgroup."""
         name, _, pid = self._run(self._started())
@@ -158,6 +172,7 @@ def _containers(data_dir: Path, engine: Docker, count: int, step: Step) -> tuple
         wait(instance, at_rest)
         answered = burst_ms(list(crowd.values()))
         isolation = str(instance.status()["isolation"])
+    crowd_ms = engine.crowd_ms(BURST)
     step("thawing")
     unpaused, thawed = engine.thawed_ms(count)
     own = percentile(engines, 0.5)
@@ -167,6 +182,7 @@ def _containers(data_dir: Path, engine: Docker, count: int, step: Step) -> tuple
         Figure(name="zip function, cold start in a stem container, p99", value=percentile(took, 0.99), unit="ms"),
         Figure(name=f"{BURST} containers at once, answered", value=len(answered), unit="", least=BURST),
         Figure(name=f"{BURST} containers at once, last answer", value=max(answered), unit="ms"),
+        Figure(name=f"Docker's own create and start of {BURST} at once", value=crowd_ms, unit="ms"),
         Figure(name="Docker's own unpause, p50", value=percentile(unpaused, 0.5), unit="ms"),
         Figure(name="thaw through the cgroup, p50", value=percentile(thawed, 0.5), unit="ms"),
         Figure(name="  times as quick", value=percentile(unpaused, 0.5) / percentile(thawed, 0.5), unit="×", least=50),
