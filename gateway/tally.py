@@ -75,7 +75,8 @@ class Tally:
     """What happened to the invocations of one function, all its versions together. `duration_s.count` is how many were run."""
 
     __slots__ = (
-        "cold_starts", "duration_s", "errors", "failed_starts", "not_run", "provisioned", "throttles", "waited", "waited_s",
+        "cold_starts", "duration_s", "errors", "extensions", "extensions_s", "failed_starts", "not_run", "provisioned",
+        "throttles", "waited", "waited_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -88,6 +89,8 @@ class Tally:
         self.provisioned = Kinds()  #: of versions that have it: ``used`` and, when all of it was busy, ``spilled``
         self.waited = 0  #: invocations that waited for a sandbox and got one
         self.waited_s = 0.0  #: so long in all
+        self.extensions = 0  #: invocations that extensions still worked on when the answer was there
+        self.extensions_s = 0.0  #: so long in all: AWS's PostRuntimeExtensionsDuration
 
     def copy(self) -> Tally:
         other = Tally()
@@ -98,6 +101,7 @@ class Tally:
         other.provisioned = self.provisioned.copy()
         other.cold_starts, other.failed_starts = self.cold_starts, self.failed_starts
         other.waited, other.waited_s = self.waited, self.waited_s
+        other.extensions, other.extensions_s = self.extensions, self.extensions_s
         return other
 
 

@@ -64,6 +64,7 @@ class Inside:
         "_init_ended",
         "_init_error",
         "_init_s",
+        "_init_told",
         "_lambda_endpoint",
         "_log",
         "_log_pipe",
@@ -128,6 +129,7 @@ class Inside:
     _init_s: float | None  # for the first invocation's report
     _init_ended: asyncio.Future[tuple[str, str | None]] | None  # how the first Init went: status, error type
     _init_error: tuple[bytes, str, str] | None  # the last init error: payload, content type, error type
+    _init_told: bool  # a log in JSON has how the runtime's part of this Init went
 
     def _environment(self, spec: FunctionSpec) -> dict[str, str]:
         return compose(spec, self._handle.runtime_api, self._credentials, self._lambda_endpoint)
@@ -237,6 +239,15 @@ class Inside:
         now = self._api.session
         return self._specialised and (now.state is session.State.STARTED or now.holding)
 
+    def _tell_init(self, status: str, error_type: str | None = None) -> None:
+        """The runtime has asked for its first event, or will not; for logs in JSON, once in an Init."""
+        assert self.spec is not None
+        if self.spec.log_format == "JSON" and not self._init_told:
+            self._init_told = True
+            phase = "init" if self.state is State.INIT else "invoke"
+            self._drain()
+            self._platform(platform_lines.init_runtime_done(self.spec, self._clock.wall(), phase, status, error_type))
+
     def _init_succeeded(self) -> None:
         """Runtime and extensions have asked for their first events."""
         self._report_extensions()
@@ -244,6 +255,10 @@ class Inside:
             self._telemetry.init_over("success")
             if not self._telemetry.wanted:
                 self._forget_telemetry()
+        assert self.spec is not None
+        if self.spec.log_format == "JSON":
+            phase, duration_s = "init" if self.state is State.INIT else "invoke", self._clock.monotonic() - self._began_s
+            self._platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, "success", None))
         if self.state is State.INIT:
             self._end_init("success", None)
             return
@@ -263,6 +278,7 @@ class Inside:
         assert self.spec is not None
         duration_s = self._clock.monotonic() - self._began_s
         self._drain()
+        self._tell_init(status, error_type)
         self._report_extensions()
         self._platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
         if self._telemetry is not None:
@@ -321,6 +337,7 @@ class Inside:
     async def _begin(self, spec: FunctionSpec) -> None:
         """Have the function's Init begin, with its extensions if it has any. Raises SandboxError."""
         self._specialised = self._api.accepting = True
+        self._init_told = False
         self._peak_until_s = -math.inf
         self._runtime_alive = not spec.extensions
         if len(spec.extensions) > extensions.MAX_EXTENSIONS:
@@ -338,8 +355,13 @@ class Inside:
         assert self.spec is not None
         phase = "init" if self.state is State.INIT else "invoke"
         self._telemetry = Telemetry(self.spec, phase, self._clock, self._handle.tcp_socket, self._task_failed)
+        self._telemetry.on_subscribed = self._subscribed
         self._api.telemetry = self._telemetry
         self._log_pipe.sink = self._function_output
+
+    def _subscribed(self, name: str, types: list[str], logs: bool) -> None:
+        assert self.spec is not None
+        self._platform(platform_lines.subscribed(self.spec, self._clock.wall(), name, types, logs=logs))
 
     def _unobserve(self) -> None:
         """They are gone."""

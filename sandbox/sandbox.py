@@ -120,6 +120,7 @@ class Sandbox(Inside):
         self._init_s: float | None = None  # for the first invocation's report
         self._init_ended: asyncio.Future[tuple[str, str | None]] | None = None  # how the first Init went: status, error type
         self._init_error: tuple[bytes, str, str] | None = None  # the last init error: payload, content type, error type
+        self._init_told = False  # a log in JSON has how the runtime's part of this Init went
 
     @classmethod
     async def open(
@@ -277,6 +278,7 @@ class Sandbox(Inside):
             self._init_error = None
             if self._telemetry is not None:
                 self._telemetry.init_runtime_done("success")
+            self._tell_init("success")
             if not self._api.session.holding:
                 self._init_succeeded()
         elif before in (session.State.TORN, session.State.CUT):

@@ -42,6 +42,7 @@ CLIENT_CONTEXT_BYTES: Final = 3583  #: in base64
 TYPE: Final = "x-amz-invocation-type"
 LOG: Final = "x-amz-log-type"
 CLIENT_CONTEXT: Final = "x-amz-client-context"
+COGNITO_IDENTITY: Final = "x-amz-cognito-identity"  #: as AWS's runtime interface emulator takes it
 _DURABLE: Final = "x-amz-durable-execution-name"
 TRACE: Final = "x-amzn-trace-id"
 _SUCCESS: Final = Status.SUCCESS
@@ -123,7 +124,7 @@ class Invoke:
         if kind == "DryRun":
             self._invoker.resolve(ref.name, ref.qualifier)
             return self._reply(204, f"x-amzn-RequestId: {asked.request_id}\r\n")
-        context = headers.get(CLIENT_CONTEXT)
+        context, identity = headers.get(CLIENT_CONTEXT), headers.get(COGNITO_IDENTITY)
         trace = self._ids.trace(headers.get(TRACE), self._wall())
         invocation = Invocation(
             request_id=asked.request_id,
@@ -132,6 +133,7 @@ class Invoke:
             payload=event(content),
             trace_id=self._ids.segment(trace),
             client_context=client_context(context) if context else None,
+            cognito_identity=cognito_identity(identity) if identity else None,
             want_log_tail=log == "Tail",
             arrived_s=self._monotonic(),
         )
@@ -178,6 +180,22 @@ def client_context(header: str) -> str:
     if not isinstance(value, dict):
         raise InvalidRequestContentException("Client context must be a valid Base64-encoded JSON object.")
     return json.dumps(value, separators=(",", ":"))  # ASCII: it travels as a header
+
+
+def cognito_identity(header: str) -> str:
+    """Who the caller is to Cognito, as the JSON text that runtimes get. Raises InvalidRequestContentException.
+
+    AWS reads it off the credentials that signed the request. Here nobody's are Cognito's, so a caller says it, in the header
+    that AWS's emulator has for it; what a function is told by it is worth as much as the caller is trusted.
+    """
+    try:
+        value = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestContentException("X-Amz-Cognito-Identity must be a valid JSON string.") from error
+    if not isinstance(value, dict):
+        raise InvalidRequestContentException("X-Amz-Cognito-Identity must be a valid JSON string.")
+    names = ("cognitoIdentityId", "cognitoIdentityPoolId")
+    return json.dumps({name: value[name] for name in names if isinstance(value.get(name), str)}, separators=(",", ":"))
 
 
 def check(

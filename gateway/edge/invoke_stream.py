@@ -74,10 +74,11 @@ class InvokeStream:
         if kind == "DryRun":
             self._invoker.resolve(ref.name, ref.qualifier)
             return Reply(204, b"%bx-amzn-RequestId: %b\r\n" % (self._second.date, request_id.encode()))
-        context = headers.get(invoke.CLIENT_CONTEXT)
+        context, identity = headers.get(invoke.CLIENT_CONTEXT), headers.get(invoke.COGNITO_IDENTITY)
         trace = self._ids.trace(headers.get(invoke.TRACE), self._clock.wall())
         event = invoke.event(content)
         client_context = invoke.client_context(context) if context else None
+        cognito_identity = invoke.cognito_identity(identity) if identity else None
         head = f"x-amzn-RequestId: {request_id}\r\nX-Amzn-Trace-Id: {trace}\r\n".encode()
         stream = _Events(request, connection, self._limits, self._second.date + head)
         invocation = Invocation(
@@ -87,6 +88,7 @@ class InvokeStream:
             payload=event,
             trace_id=self._ids.segment(trace),
             client_context=client_context,
+            cognito_identity=cognito_identity,
             want_log_tail=log == "Tail",
             arrived_s=arrived_s,
             stream=stream,

@@ -110,8 +110,9 @@ class Invoker:
 class Call(Request):
     """One invocation on its way."""
 
-    __slots__ = ("_answered", "_clock", "_held", "_invocation", "_log_tail", "_outcome", "_pool", "_started")
+    __slots__ = ("_answered", "_answered_s", "_clock", "_held", "_invocation", "_log_tail", "_outcome", "_pool", "_started")
 
+    _answered_s: float  # how long the runtime took, where extensions took longer
     _held: Held
     _outcome: Outcome  # of the one whose answer waits for its log to be whole
     _started: bool  # START is written
@@ -170,6 +171,7 @@ class Call(Request):
             self._report(outcome)
         else:
             outcome.on_closed = self._closed
+            self._answered_s = outcome.duration_s
             if self._invocation.want_log_tail:
                 self._outcome = outcome
         self._pool.settled(self._held)
@@ -178,6 +180,9 @@ class Call(Request):
 
     def _closed(self, outcome: Outcome) -> None:
         """Extensions are done with what was answered before; who wants the log's tail has waited for it to be whole."""
+        tally = self._held.instance.group.tally
+        tally.extensions += 1
+        tally.extensions_s += outcome.duration_s - self._answered_s
         self._report(outcome)
         if self._invocation.want_log_tail:
             self._tell(self._outcome)
@@ -192,7 +197,10 @@ class Call(Request):
         in_init = not self._started
         if in_init:
             self._start()
-        log.platform(report.end(self._invocation.request_id, self.version, outcome, self._clock.wall(), in_init=in_init))
+        request_id, version, trace_id = self._invocation.request_id, self.version, ""
+        if version.tracing_mode == "Active" and ";Sampled=1" in self._invocation.trace_id:
+            trace_id = self._invocation.trace_id
+        log.platform(report.end(request_id, version, outcome, self._clock.wall(), in_init=in_init, trace_id=trace_id))
         if self._invocation.want_log_tail:
             self._log_tail = log.tail()
 

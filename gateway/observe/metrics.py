@@ -82,6 +82,10 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
     waits = SummaryMetricFamily(
         "lambent_function_queue_wait_seconds", "Waiting for a sandbox, of those who waited and got one.", labels=["function"]
     )
+    extensions = SummaryMetricFamily(
+        "lambent_post_runtime_extensions_seconds", "What extensions took after the answer, of those invocations where they did.",
+        labels=["function"],
+    )  # fmt: skip
     colds = CounterMetricFamily("lambent_cold_starts", "Sandboxes started for the function.", labels=["function"])
     failed = CounterMetricFamily("lambent_failed_starts", "Sandboxes lost while they started.", labels=["function"])
     for name, tally in functions:
@@ -89,6 +93,8 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
         invocations.add_metric(label, tally.duration_s.count)
         duration.add_metric(label, _durations(tally.duration_s), tally.duration_s.total)
         waits.add_metric(label, tally.waited, tally.waited_s)
+        if tally.extensions:
+            extensions.add_metric(label, tally.extensions, tally.extensions_s)
         colds.add_metric(label, tally.cold_starts)
         if tally.failed_starts:
             failed.add_metric(label, tally.failed_starts)
@@ -109,7 +115,7 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
         "lambent_provisioned_invocations", "Invocations of versions with provisioned concurrency: used, spilled.", "kind",
         ((name, tally.provisioned) for name, tally in functions),
     )  # fmt: skip
-    yield from (duration, waits, colds, failed)
+    yield from (duration, waits, extensions, colds, failed)
 
 
 def _by_kind(name: str, help: str, label: str, functions: Iterable[tuple[str, Kinds]]) -> CounterMetricFamily:

@@ -60,6 +60,8 @@ class Rooms(Ledger):
                         return Room.NONE
                     break
                 self.evict(victim, out)
+        if budget.fits(need_bytes, need_count):  # what is stopping is not waited for
+            return Room.FREE
         budget.earmark(need_bytes, need_count)
         return Room.COMING
 

@@ -54,6 +54,8 @@ class Telemetry:
         self._clock = clock
         self._dial = dial
         self._tasks = Tasks(failed)
+        #: told of each new subscription: whose, to what, and whether by the Logs API
+        self.on_subscribed: Callable[[str, list[str], bool], None] = lambda name, types, logs: None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._takers: dict[str, list[Callable[[bytes], None]]] = {}  # of each kind of event, worked out when it first comes
@@ -105,6 +107,7 @@ class Telemetry:
         types = [category.value for category in Category if category in wanted.types]
         kind = "platform.logsSubscription" if logs else "platform.telemetrySubscription"
         self._emit(kind, records.subscribed(extension.name, types))
+        self.on_subscribed(extension.name, types, logs)
 
     @property
     def wanted(self) -> bool:

@@ -372,7 +372,7 @@ class Machine(RuleBasedStateMachine):
         stopping = self.among(State.STOPPING)
         assert (budget.stopping_bytes, budget.stopping_count) == (sum(one.memory_bytes for one in stopping), len(stopping))
         assert budget.cooling_bytes == sum(one.group.memory_bytes for one in self.frozen)
-        assert budget.used_bytes <= POLICY.memory_bytes
+        assert budget.used_bytes - min(budget.stopping_bytes, budget.grace_bytes) <= POLICY.memory_bytes
         assert budget.used_count <= POLICY.max_sandboxes
         assert (budget.earmarked_bytes, budget.earmarked_count) == (0, 0)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tests.real.product import Answer
+from tests.real.product import Answer, Product, eventually
 
 Checked = Callable[[Answer], None]
 
@@ -76,3 +76,8 @@ def too_large(answer: Answer) -> None:
 
 TIMED_OUT = platform_says("Sandbox.Timedout", "Task timed out after 1.00 seconds")
 TORN = platform_says("Runtime.TruncatedResponse", "Runtime closed the connection before its response was complete")
+
+
+def eventually_logged(product: Product, name: str, line: str) -> None:
+    """This line comes into the function's log by itself."""
+    eventually(lambda: line in product.log(name))

@@ -106,17 +106,17 @@ LANGUAGES: Final = {
 }
 
 
-def layer(product: Product, **scripts: str) -> str:
+def layer(product: Product, scripts: dict[str, str], name: str = "extensions") -> str:
     """A layer with these extensions; its ARN."""
-    content = package({f"extensions/{name}": text for name, text in scripts.items()})
-    answer = product.client.publish_layer_version(LayerName="extensions", Content={"ZipFile": content})
+    content = package({f"extensions/{script}": text for script, text in scripts.items()})
+    answer = product.client.publish_layer_version(LayerName=name, Content={"ZipFile": content})
     return str(answer["LayerVersionArn"])
 
 
 def deploy(product: Product, code: str, scripts: dict[str, str], environment: dict[str, str] | None = None, **more: Any) -> str:
     """A function with these extensions; its name."""
     variables = {"Environment": {"Variables": environment}} if environment else {}
-    return product.deploy(code, Layers=[layer(product, **scripts)], **variables, **more)
+    return product.deploy(code, Layers=[layer(product, scripts)], **variables, **more)
 
 
 def said(product: Product, name: str, extension: str) -> list[Any]:

@@ -318,6 +318,10 @@ def test_environment_and_context(product: Product) -> None:
         "tenant_id": None,
     }
     assert (told["identity"], told["client_context"]) == ([None, None], [{"a": "b"}, "title"])
+    identity = json.dumps({"cognitoIdentityId": "us-east-1:me", "cognitoIdentityPoolId": "us-east-1:pool"})
+    path = f"/2015-03-31/functions/{name}/invocations"
+    body = product.fetch(path, method="POST", body=b"{}", headers={"X-Amz-Cognito-Identity": identity})[2]
+    assert json.loads(body)["identity"] == ["us-east-1:me", "us-east-1:pool"]
     assert 15_000 < told["remaining_ms"] <= 20_000
     assert (told["directory"], told["user"], told["writable"], told["zone"]) == ("/var/task", [True, True], ["/tmp"], "UTC")
 

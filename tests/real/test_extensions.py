@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_from_register_to_shutdown(product: Product, language: str, frozen: bool
     first = product.invoke(name, 1)
     second = product.invoke(name, 2)
     assert (first.value, second.value) == (1, 2)
-    assert "EXTENSION\tName: agent\tState: Ready\tEvents: [INVOKE,SHUTDOWN]" in product.log(name)
+    assert "EXTENSION\tName: agent\tState: Ready\tEvents: [INVOKE, SHUTDOWN]" in product.log(name)
     if frozen:
         eventually(lambda: product.sandboxes(name) == {"frozen": 1})
     began_s = time.monotonic()
@@ -107,6 +106,18 @@ def test_the_caller_does_not_wait_for_extensions_but_the_next_does(product: Prod
     assert took_ms > 450, "the extension's time is the invocation's"
 
 
+def test_the_runtime_goes_first_and_has_its_share(product: Product) -> None:
+    """One that ignores SIGTERM is killed after 600 ms; then extensions are told, and when they have ended it is over."""
+    code = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('told to end', flush=True))\n" + ECHO
+    name = deploy(product, code, {"agent": PYTHON})
+    product.invoke(name)
+    began_s = time.monotonic()
+    retire(product, name)
+    assert 0.6 < time.monotonic() - began_s < 1.9
+    log = product.log(name)
+    assert log.index("told to end") < next(at for at, line in enumerate(log) if '"SHUTDOWN", "deadlineMs"' in line)
+
+
 def test_internal_extensions(product: Product) -> None:
     name = product.deploy(INTERNAL)
     assert product.invoke(name, 1).value == 1
@@ -134,10 +145,10 @@ def test_without_extensions_nobody_is_asked(product: Product) -> None:
             "init error",
             "Extension.InitError",
             "exit status 1",
-            "InitError\tEvents: [INVOKE,SHUTDOWN]\tError Type: Extension.NoKey",
+            "InitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.NoKey",
         ),
-        ("exit in invoke", "Extension.Crash", "exit status 4", "Ready\tEvents: [INVOKE,SHUTDOWN]"),
-        ("exit error", "Extension.ExitError", "exit status 1", "Ready\tEvents: [INVOKE,SHUTDOWN]"),
+        ("exit in invoke", "Extension.Crash", "exit status 4", "Ready\tEvents: [INVOKE, SHUTDOWN]"),
+        ("exit error", "Extension.ExitError", "exit status 1", "Ready\tEvents: [INVOKE, SHUTDOWN]"),
     ],
 )
 def test_extensions_that_fail(product: Product, do: str, error_type: str, how: str, state: str) -> None:
@@ -176,23 +187,6 @@ def test_one_that_never_registers(product: Product) -> None:
     assert re.search(r"REPORT .*\tStatus: timeout$", log, re.MULTILINE)
 
 
-def test_time_out(product: Product) -> None:
-    """The extension is told why, the environment begins anew in place, and keeps its /tmp."""
-    code = (
-        "import os, time\n"
-        "def handler(event, context):\n"
-        "    if event == 'hang':\n        open('/tmp/kept', 'w').close()\n        time.sleep(100)\n"
-        "    return os.path.exists('/tmp/kept')\n"
-    )
-    name = deploy(product, code, {"agent": PYTHON}, Timeout=1)
-    expected.TIMED_OUT(product.invoke(name, "hang"))
-    eventually(lambda: product.sandboxes(name).keys() <= {"idle", "frozen"})  # else another one serves the next
-    assert product.invoke(name).value is True
-    reasons = [one["shutdownReason"] for one in said(product, name, "agent") if "shutdownReason" in one]
-    assert reasons == ["timeout"]
-    assert told(product, name, "agent") == ["INVOKE", "SHUTDOWN", "INVOKE"]
-
-
 def test_an_extension_that_never_ends_its_work_is_timed_out_after_the_answer(product: Product) -> None:
     name = deploy(product, ECHO, {"agent": PYTHON}, {"DO_agent": "work for ever"}, Timeout=1)
     answer = product.invoke(name, 1)
@@ -226,34 +220,13 @@ def test_the_environment_and_the_user_of_an_extension(product: Product) -> None:
     (extensions, directory, user) = said(product, name, "agent")[1]
     assert (directory, user) == ("/", uid)
     assert "MINE" in extensions
-    missing = {"_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
+    missing = {
+        "_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_EXECUTION_ENV", "AWS_XRAY_CONTEXT_MISSING", "AWS_XRAY_DAEMON_ADDRESS", "_AWS_XRAY_DAEMON_ADDRESS",
+        "_AWS_XRAY_DAEMON_PORT",
+    }  # fmt: skip
     assert missing <= set(functions)
     assert not missing & set(extensions)
-
-
-def test_init_errors_of_every_kind(product: Product) -> None:
-    """What goes wrong at import, each with its line about Init, its START after it, and its status in REPORT."""
-    kinds: dict[str, tuple[str, str]] = {
-        "import nothing_of_that_name\n": ("Runtime.ImportModuleError", "error"),
-        "def handler(:\n": ("Runtime.UserCodeSyntaxError", "error"),
-        "raise ValueError('no')\n": ("ValueError", "error"),
-        "import os\nos._exit(7)\n": ("Runtime.ExitError", "error"),
-        "import sys\nsys.exit(0)\n": ("Runtime.ExitError", "error"),
-        f"import os\nos.kill(os.getpid(), {signal.SIGSEGV:d})\n": ("Runtime.ExitError", "error"),
-    }
-    for code, (error_type, status) in kinds.items():
-        name = product.deploy(code + ("" if "(:" in code else ECHO))
-        answer = product.invoke(name)
-        assert answer.function_error == "Unhandled"
-        assert answer.value["errorType"] in (error_type, "Runtime.ExitError")
-        log = "\n".join(product.log(name))
-        for phase in ("init", "invoke"):
-            assert re.search(
-                rf"INIT_REPORT Init Duration: [\d.]+ ms\tPhase: {phase}\tStatus: {status}\tError Type: \S+\n", log
-            ), log
-        assert log.index("Phase: invoke") < log.index(f"START RequestId: {answer.request_id}")
-        assert re.search(rf"REPORT RequestId: {answer.request_id}\t.*\tStatus: error\tError Type: \S+", log)
-        assert "Init Duration" not in log.rpartition("REPORT RequestId")[2], "an Init within the invocation is part of it"
 
 
 def test_lambent_that_ends_gives_extensions_their_time(up: Callable[..., Instance], tmp_path: Path) -> None:
@@ -268,6 +241,25 @@ def test_lambent_that_ends_gives_extensions_their_time(up: Callable[..., Instanc
     logs = "".join(path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file() and "logs" in path.parts)
     for extension in ("agent", "other"):
         assert re.search(rf"{extension}[^\n]*SHUTDOWN[^\n]*spindown", logs)
+
+
+def test_nobody_waits_for_the_memory_of_extensions_that_take_their_time(up: Callable[..., Instance]) -> None:
+    """Making room stops sandboxes, and those have two seconds for it: who needs the room is served at once."""
+    instance = up(memory_budget_mb=640, freeze_after_ms=20)
+    product = Product(instance, conftest.client_for(instance.endpoint))
+    names = [deploy(product, ECHO, {"agent": PYTHON}, {"DO_agent": "ignore SIGTERM"}) for _ in range(5)]
+    for name in names:
+        product.invoke(name)
+    eventually(lambda: all(product.sandboxes(name) == {"frozen": 1} for name in names))
+    memory = instance.status()["memory"]
+    free_mb = (memory["budget_bytes"] - memory["used_bytes"]) >> 20
+    large = product.deploy(ECHO, MemorySize=free_mb + 40)
+    answer = product.invoke(large, 1)
+    stopping = instance.status()["sandboxes"].get("stopping", 0)
+    product.client.close()
+    assert answer.value == 1
+    assert answer.took_s < 1.5
+    assert stopping, "it was made room for, and those that went are still on their way"
 
 
 @pytest.mark.timeout(120)

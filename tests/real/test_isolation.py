@@ -251,9 +251,11 @@ async def test_limits_are_lambdas(host: Spawned) -> None:
     code = (
         "import resource as r\n"
         "def handler(event, context):\n"
-        " return [r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_NPROC), r.getrlimit(r.RLIMIT_CORE)]\n"
+        " return [r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_NPROC), r.getrlimit(r.RLIMIT_CORE),"
+        "  r.getrlimit(r.RLIMIT_MEMLOCK), r.getrlimit(r.RLIMIT_STACK)]\n"
     )
-    assert await inside(host, code) == [[1024, 1024], [742, 742], [0, 0]]
+    megabyte = 1 << 20
+    assert await inside(host, code) == [[1024, 1024], [742, 742], [0, 0], [65536, 65536], [8 * megabyte, -1]]
 
 
 async def test_packages_of_the_hosts_interpreter_are_not_importable(host: Spawned) -> None:

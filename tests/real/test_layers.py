@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import platform
+import stat
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.real.product import PYTHON, Product, package
+from tests.real import archives, expected
+from tests.real.product import PYTHON, Product, eventually, package
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -103,6 +112,108 @@ def test_a_runtime_in_a_layer(product: Product) -> None:
     layer = publish_files(product, "runtime", {"bootstrap": bootstrap})
     name = product.deploy({"data": ""}, Runtime="provided.al2023", Handler="any", Layers=[layer])
     assert product.invoke(name).value == "from the layer"
+
+
+def test_five_are_merged_in_order(product: Product) -> None:
+    """What several have is the last one's; what is a file in one and a directory in a later one is the later one's."""
+    arns = [
+        publish_files(
+            product,
+            f"five-{number}",
+            {
+                "python/who.py": f"WHO = {number}\n",
+                f"python/only{number}.py": f"WHO = {number}\n",
+                "changes" if number % 2 else "changes/inside": f"{number}",
+            },
+        )
+        for number in range(1, 6)
+    ]
+    code = """
+import importlib, os, who
+def handler(event, context):
+    return [who.WHO, [importlib.import_module(f"only{number}").WHO for number in range(1, 6)], open("/opt/changes").read()]
+"""
+    name = product.deploy(code, Layers=arns)
+    assert product.invoke(name).value == [5, [1, 2, 3, 4, 5], "5"]
+    product.client.update_function_configuration(FunctionName=name, Layers=arns[::-1])
+    product.updated(name)
+    assert product.invoke(name).value == [1, [1, 2, 3, 4, 5], "1"]
+    with pytest.raises(ClientError, match=r"Cannot reference more than 5 layers\."):
+        product.client.update_function_configuration(FunctionName=name, Layers=[*arns, publish(product, "six", six="6")])
+
+
+def test_a_link_within_a_layer_works(product: Product) -> None:
+    files = {"python/real.py": "WHO = 'linked'\n"}
+    content = io.BytesIO(package(files))
+    with zipfile.ZipFile(content, "a") as opened:
+        entry = zipfile.ZipInfo("python/alias.py")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(entry, "real.py")
+    answer = product.client.publish_layer_version(LayerName="linked", Content={"ZipFile": content.getvalue()})
+    code = "import alias, os\ndef handler(event, context):\n    return [alias.WHO, os.readlink('/opt/python/alias.py')]\n"
+    assert product.invoke(product.deploy(code, Layers=[answer["LayerVersionArn"]])).value == ["linked", "real.py"]
+
+
+UNZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (lambda: archives.archive(("/etc/passwd", "evil")), UNZIP),
+        (lambda: archives.archive(("python/../../evil", "evil")), UNZIP),
+        (lambda: archives.link("/etc/passwd"), UNZIP),
+        (lambda: archives.link("../../../etc/passwd"), UNZIP),
+        (lambda: archives.through_a_link("/tmp", "evil"), UNZIP),
+        (lambda: archives.archive(("device", ""), kind=stat.S_IFCHR), UNZIP),
+        (archives.damaged, UNZIP),
+        (lambda: b"no zip", UNZIP),
+        (lambda: archives.bomb(251), "Unzipped size must be smaller than 262144000 bytes"),
+        (lambda: archives.lying_bomb(251), "U"),
+    ],
+    ids=["absolute", "zip-slip", "link", "relative-link", "through-link", "device", "damaged", "no-zip", "bomb", "lying-bomb"],
+)
+def test_what_no_sandbox_should_ever_see(product: Product, content: Callable[[], bytes], text: str) -> None:
+    """Refused when it is published: there is no version of it, and nothing of it in the code store."""
+    store = product.instance.data_dir
+
+    def stored() -> set[Path]:
+        return {path for path in store.rglob("*") if "logs" not in path.parts and not path.name.startswith("lambent.db")}
+
+    before, name = stored(), f"bad-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(ClientError) as caught:
+        product.client.publish_layer_version(LayerName=name, Content={"ZipFile": content()})
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterValueException"
+    assert caught.value.response["Error"]["Message"].startswith(text)
+    assert product.client.list_layer_versions(LayerName=name)["LayerVersions"] == []
+    eventually(lambda: stored() <= before)
+
+
+def test_a_layer_for_another_architecture_is_not_refused(product: Product) -> None:
+    """AWS lists by what a layer says it is good for, and refuses nobody for it; a word that is no architecture it does refuse."""
+    other = "arm64" if platform.machine() == "x86_64" else "x86_64"
+    content = {"ZipFile": package({"python/who.py": "WHO = 'other'\n"})}
+    with pytest.raises(ClientError, match="ValidationException"):
+        product.client.publish_layer_version(LayerName="other", Content=content, CompatibleArchitectures=["mips"])
+    made = product.client.publish_layer_version(
+        LayerName="other", Content=content, CompatibleArchitectures=[other], CompatibleRuntimes=["java21"]
+    )
+    listed = product.client.list_layers(CompatibleArchitecture=other, CompatibleRuntime="java21")["Layers"]
+    assert "other" in [one["LayerName"] for one in listed]
+    name = product.deploy("import who\ndef handler(event, context):\n    return who.WHO\n", Layers=[made["LayerVersionArn"]])
+    assert product.invoke(name).value == "other"
+
+
+def test_a_program_of_another_architecture_is_the_extensions_end(product: Product) -> None:
+    """What a layer says is its word; what the kernel says to its program is told as AWS tells it."""
+    elf = bytearray(64)
+    elf[:20] = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + b"\xf3\x00"  # RISC-V, which no host of ours is
+    content = package({"extensions/foreign": bytes(elf)})
+    arn = product.client.publish_layer_version(LayerName="foreign", Content={"ZipFile": content})["LayerVersionArn"]
+    name = product.deploy("def handler(event, context):\n    return 1\n", Layers=[arn])
+    message = "fork/exec /opt/extensions/foreign: exec format error"
+    expected.platform_says("Extension.LaunchError", message)(product.invoke(name))
+    assert "EXTENSION\tName: foreign\tState: LaunchError\tEvents: []\tError Type: UnknownError" in product.log(name)
 
 
 def test_none_at_all(product: Product) -> None:

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
+from tests.real import extensions, scripted
 from tests.real.product import PYTHON, Product
 from tests.unit.node.harness import needs_node, nodes
 
@@ -40,7 +42,7 @@ def kept(product: Product, code: dict[str, str], runtime: str, event: object = N
     """What one invocation answers, and the entries of its log: objects, or text where they are none."""
     name = product.deploy(code, Runtime=runtime, LoggingConfig=config)
     answer = product.invoke(name, event)
-    entries = [json.loads(line) if line.startswith("{") else line for line in answer.log.splitlines()]
+    entries = [json.loads(line) if line.startswith('{"') else line for line in answer.log.splitlines()]
     return answer.value, entries
 
 
@@ -100,3 +102,99 @@ def test_text_is_as_it_was_and_the_log_group_is_told(product: Product, code: dic
     assert answer.log.startswith("START RequestId: ")
     assert "\tinfo\n" in answer.log or "[WARNING]\t" in answer.log
     assert product.client.get_function_configuration(FunctionName=name)["LoggingConfig"]["LogGroup"] == "mine"
+
+
+def events(product: Product, name: str) -> list[tuple[str, Any]]:
+    """The platform's events in a function's whole log, in order, each with its record."""
+    entries = [json.loads(line) for line in product.log(name) if line.startswith("{")]
+    return [(entry["type"], entry["record"]) for entry in entries if str(entry.get("type")).startswith("platform.")]
+
+
+INIT = {"initializationType": "on-demand", "phase": "init"}
+
+
+@pytest.mark.parametrize(("code", "runtime"), LANGUAGES)
+@pytest.mark.parametrize(
+    ("system", "heard"),
+    [
+        ("DEBUG", ["initStart", "initRuntimeDone", "initReport", "start", "runtimeDone", "report"]),
+        ("INFO", ["initStart", "start", "report"]),
+        ("WARN", []),
+    ],
+)
+def test_events_of_an_init_that_goes_well(
+    product: Product, code: dict[str, str], runtime: str, system: str, heard: list[str]
+) -> None:
+    """As in a log that a user of AWS posted: DEBUG has both ends of Init."""
+    config = {"LogFormat": "JSON", "SystemLogLevel": system, "ApplicationLogLevel": "FATAL"}
+    name = product.deploy(code, Runtime=runtime, LoggingConfig=config)
+    product.invoke(name)
+    found = events(product, name)
+    assert [kind for kind, _ in found] == [f"platform.{kind}" for kind in heard]
+    if system == "DEBUG":
+        records = dict(found)
+        assert records["platform.initRuntimeDone"] == {**INIT, "status": "success"}
+        duration_ms = records["platform.initReport"].pop("metrics")["durationMs"]
+        assert records["platform.initReport"] == {**INIT, "status": "success"}
+        assert abs(records["platform.report"]["metrics"]["initDurationMs"] - duration_ms) < 50
+
+
+def test_events_of_an_init_that_fails(product: Product) -> None:
+    """They are warnings, and come again with the Init within the invocation."""
+    config = {"LogFormat": "JSON", "SystemLogLevel": "WARN"}
+    name = product.deploy("import nothing_of_that_name\n", LoggingConfig=config)
+    answer = product.invoke(name)
+    found = events(product, name)
+    assert [kind.removeprefix("platform.") for kind, _ in found] == [
+        "initRuntimeDone", "initReport", "initRuntimeDone", "initReport", "report",
+    ]  # fmt: skip
+    failed = {"initializationType": "on-demand", "status": "error", "errorType": "Runtime.ImportModuleError"}
+    for (_, record), phase in zip(found, ("init", "init", "invoke", "invoke"), strict=False):
+        record.pop("metrics", None)
+        assert record == {**failed, "phase": phase}
+    report = found[-1][1]
+    assert (report["requestId"], report["status"]) == (answer.request_id, "error")
+
+
+def test_events_of_extensions(product: Product) -> None:
+    """What a text log says of them is an event each, at INFO."""
+    if "python" not in extensions.LANGUAGES:
+        pytest.skip("no Python for extensions")
+    subscribed = ("PUT", "/2022-07-01/telemetry", {"Lambda-Extension-Identifier": "ME"}, SUBSCRIPTION)
+    config = {"LogFormat": "JSON", "SystemLogLevel": "DEBUG"}
+    name = scripted.extension(product, IN_PYTHON, settings={"LoggingConfig": config}, after=[subscribed])
+    product.invoke(name)
+    found = events(product, name)
+    assert [kind.removeprefix("platform.") for kind, _ in found] == [
+        "initStart", "telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start", "runtimeDone", "report",
+    ]  # fmt: skip
+    records = dict(found)
+    assert records["platform.telemetrySubscription"] == {"name": "caller", "state": "Subscribed", "types": ["function"]}
+    assert records["platform.extension"] == {"name": "caller", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]}
+
+
+SUBSCRIPTION = '{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:8080"}}'
+
+
+def test_lines_whose_level_cannot_be_read_count_as_info(product: Product) -> None:
+    """AWS's rule for what a function writes: JSON objects by their `level`, everything else is INFO."""
+    code = """
+import json
+def handler(event, context):
+    for level in ("TRACE", "warn", "nonsense", 5, None):
+        print(json.dumps({"level": level, "message": f"level {level}"}))
+    print(json.dumps({"message": "no level"}))
+    print("{no JSON")
+    print("[1]")
+"""
+    heard = ["level warn", "level nonsense", "level 5", "level None", "no level", "{no JSON", "[1]"]
+    for application, wanted in (("INFO", heard), ("WARN", heard[:1]), ("TRACE", ["level TRACE", *heard])):
+        _, entries = kept(
+            product, {"app.py": code}, PYTHON, LogFormat="JSON", ApplicationLogLevel=application, SystemLogLevel="WARN"
+        )
+        assert [entry["message"] if isinstance(entry, dict) else entry for entry in entries] == wanted
+
+
+def test_levels_want_the_json_format(product: Product) -> None:
+    with pytest.raises(ClientError, match=r"InvalidParameterValueException|ValidationException"):
+        product.deploy(IN_PYTHON, LoggingConfig={"LogFormat": "Text", "SystemLogLevel": "DEBUG"})

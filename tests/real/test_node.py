@@ -257,7 +257,7 @@ def test_streams_that_break_off_or_never_end(product: Product) -> None:
 def test_with_an_extension_the_function_is_told_to_end(product: Product, variables: dict[str, str]) -> None:
     if "shell" not in extensions.LANGUAGES:
         pytest.skip("this host has nothing that runs a shell extension in a sandbox")
-    arn = extensions.layer(product, agent=extensions.LANGUAGES["shell"])
+    arn = extensions.layer(product, {"agent": extensions.LANGUAGES["shell"]})
     code = (
         "process.on('SIGTERM', () => { console.log('told to end'); process.exit(0) }); exports.handler = async (event) => event"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import urllib.parse
@@ -164,6 +165,19 @@ def configure(product: Product, name: str, **changes: Any) -> None:
     product.client.update_function_configuration(FunctionName=name, **changes)
     product.updated(name)
     product.client.publish_version(FunctionName=name)
+
+
+def test_init_may_take_longer_than_ten_seconds(alone: Product) -> None:
+    """On demand it is begun again after ten; provisioned it has 130, and nobody has to wait for it."""
+    code = "import time\ntime.sleep(10.3)\nLOADED = time.time()\ndef handler(event, context):\n    return LOADED\n"
+    name = published(alone, code)
+    provision(alone, name, "1", 1)
+    eventually(lambda: config(alone, name, "1") == ("READY", 1, 1), within_s=40)
+    first, second = (alone.invoke(name, Qualifier="1") for _ in range(2))
+    assert first.value == second.value, "one Init"
+    assert not [line for line in alone.log(name) if line.startswith("INIT_REPORT")]
+    init_ms = re.search(r"Init Duration: ([\d.]+) ms", first.log)
+    assert init_ms is None or float(init_ms[1]) > 10_000
 
 
 def test_it_is_there_again_after_a_restart(up: Callable[..., Instance], tmp_path: Path) -> None:

@@ -382,6 +382,27 @@ def test_who_uses_little_is_not_evicted_by_waves_of_wakings() -> None:
     )  # fmt: skip
 
 
+def test_nobody_waits_for_the_memory_of_who_takes_long_to_stop() -> None:
+    """Extensions have two seconds for their end. Up to an eighth of the memory may be on its way out like that."""
+    names = [f"f{number}" for number in range(8)]
+
+    async def scenario(world: World) -> None:
+        for name in names:
+            await world.invoke(name)
+        await asyncio.sleep(1)  # each is frozen, and counts 30 MB
+        for large in ("large", "larger"):
+            assert (await world.invoke(large)).took_s < 1
+        assert world.pool.snapshot()["sandboxes"]["stopping"] > 1
+
+    in_world(
+        scenario,
+        *(function(version(name, memory_mb=128)) for name in names),
+        *(function(version(name, memory_mb=512)) for name in ("large", "larger")),
+        behaviour=Behaviour(stop_s=2),
+        policy=dataclasses.replace(POLICY, memory_bytes=700 * MIB, stems_min=0),
+    )
+
+
 def test_memory_is_waited_for_when_everybody_works() -> None:
     async def scenario(world: World) -> None:
         took_s = sorted(one.took_s for one in served(await asyncio.gather(*(world.invoke(name) for name in "ab"))))

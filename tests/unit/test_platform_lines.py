@@ -30,6 +30,31 @@ def test_init_report() -> None:
     }
 
 
+def test_the_runtimes_part_of_init() -> None:
+    document = json.loads(platform_lines.init_runtime_done(JSON, WALL_S, "invoke", "error", "Runtime.ExitError"))
+    assert (document["time"], document["type"]) == ("2026-11-21T09:37:00.000Z", "platform.initRuntimeDone")
+    assert document["record"] == {
+        "initializationType": "on-demand",
+        "phase": "invoke",
+        "status": "error",
+        "errorType": "Runtime.ExitError",
+    }
+
+
+def test_subscriptions() -> None:
+    """As in logs of AWS that users posted in 2023 and 2024."""
+    line = platform_lines.subscribed(SPEC, WALL_S, "datadog-agent", ["platform", "function", "extension"], logs=False)
+    assert line == "TELEMETRY\tName: datadog-agent\tState: Subscribed\tTypes: [Platform, Function, Extension]"
+    line = platform_lines.subscribed(SPEC, WALL_S, "cloudwatch\nagent", ["platform"], logs=True)
+    assert line == "LOGS\tName: cloudwatch agent\tState: Subscribed\tTypes: [Platform]"
+    for logs, kind in ((False, "platform.telemetrySubscription"), (True, "platform.logsSubscription")):
+        document = json.loads(platform_lines.subscribed(JSON, WALL_S, "agent", ["platform"], logs=logs))
+        assert (document["type"], document["record"]) == (
+            kind,
+            {"name": "agent", "state": "Subscribed", "types": ["platform"]},
+        )
+
+
 @pytest.mark.parametrize(
     ("runtime", "version"),
     [

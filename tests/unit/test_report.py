@@ -58,6 +58,17 @@ def test_what_the_platform_has_to_say_of_an_end_stands_before_it() -> None:
     assert report.end(ID, version(), late, WALL_S).split("\n")[:3] == [*late.log_lines, f"END RequestId: {ID}"]
 
 
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+def test_a_traced_invocation_has_a_line_after_its_report() -> None:
+    assert report.end(ID, version(), outcome(0.001), WALL_S, trace_id=TRACE).splitlines()[-1] == (
+        "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 53995c3f42cd8ad8\tSampled: true\t"
+    )
+    record = json.loads(report.end(ID, version(log_format="JSON"), outcome(0.001), WALL_S, trace_id=TRACE))["record"]
+    assert record["tracing"] == {"type": "X-Amzn-Trace-Id", "value": TRACE}
+
+
 def test_the_json_format_has_the_telemetry_apis_events_instead() -> None:
     structured = version(log_format="JSON")
     assert json.loads(report.start(ID, structured, WALL_S)) == {

@@ -111,7 +111,7 @@ async def test_what_extensions_write_is_in_the_functions_log() -> None:
     agent = Agent("INVOKE", "SHUTDOWN")
     async with rig(echo, agent=agent) as made:
         await made.user.run()
-    expected = b"agent registered\nEXTENSION\tName: agent\tState: Ready\tEvents: [INVOKE,SHUTDOWN]\nagent done\n"
+    expected = b"agent registered\nEXTENSION\tName: agent\tState: Ready\tEvents: [INVOKE, SHUTDOWN]\nagent done\n"
     assert made.user.log == expected
     assert re.fullmatch(
         rb"INIT_START Runtime Version: python:3\.11\.v1\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}\n",
