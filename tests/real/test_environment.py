@@ -104,7 +104,10 @@ def test_variables_of_the_functions_own(product: Product) -> None:
     assert product.invoke(name).value == 4080
     for variables, why in (
         ({"LARGE_VAR": "x" * 4081}, "exceeded the 4KB limit. String measured: "),
-        ({"AWS_REGION": "here", "OK": "1", "_HANDLER": "x"}, "Reserved keys used in this request: AWS_REGION, _HANDLER"),
+        (
+            {"AWS_REGION": "here", "OK": "1", "LAMBDA_TASK_ROOT": "x"},
+            "Reserved keys used in this request: AWS_REGION, LAMBDA_TASK_ROOT",
+        ),
         ({"1": "a"}, "Map keys must satisfy constraint"),
     ):
         with pytest.raises(ClientError, match=re.escape(why)):

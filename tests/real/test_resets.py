@@ -21,7 +21,7 @@ INIT_ERRORS: dict[str, tuple[str, expected.Checked]] = {
     "exit 7": ("import os\nos._exit(7)\n", expected.exits("with error: exit status 7")),
     "exit 0": ("import sys\nsys.exit(0)\n", expected.exits("without providing a reason")),
     "crash": (f"import os\nos.kill(os.getpid(), {signal.SIGSEGV:d})\n", expected.ends_by("segmentation fault")),
-    "out of memory": ("x = [bytes(1 << 20) for _ in range(1000)]\n", expected.ends_by("killed")),
+    "out of memory": ("x = [b'x' * (1 << 20) for _ in range(1000)]\n", expected.ends_by("killed")),
 }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def test_an_identity_that_is_none(product: Product, name: str, wrong: str) -> No
 
 def test_next_again_is_the_same_event(product: Product, name: str) -> None:
     """A runtime whose connection broke asks again."""
-    calls = [("GET", f"{API}/invocation/next", {}, None)]
+    calls: list[Called] = [("GET", f"{API}/invocation/next", {}, None)]
     answer = product.invoke(name, calls)
     ((status, headers, event),) = answer.value
     assert (status, headers["lambda-runtime-aws-request-id"], json.loads(event)) == (

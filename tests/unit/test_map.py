@@ -12,7 +12,7 @@ NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", (TESTS / "MAP.md").read_text())
 
 
 @functools.cache
-def tests_of(path: Path) -> set[str]:
+def found_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
@@ -22,6 +22,6 @@ def test_every_test_that_is_named_is_there() -> None:
     gone = [
         f"{path}::{name}"
         for path, name in NAMED
-        if name not in tests_of(TESTS.parent / path if path.startswith("tests/") else TESTS / "real" / path)
+        if name not in found_in(TESTS.parent / path if path.startswith("tests/") else TESTS / "real" / path)
     ]
     assert gone == []

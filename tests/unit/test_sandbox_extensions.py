@@ -136,9 +136,32 @@ async def test_an_extensions_environment() -> None:
 async def test_lines_in_json() -> None:
     async with rig(echo, spec={"log_format": "JSON"}, agent=Agent("INVOKE")) as made:
         lines = [json.loads(line) for line in made.user.log.splitlines() if line.startswith(b"{")]
-    assert [line["type"] for line in lines] == ["platform.initStart", "platform.extension"]
+    kinds = ["platform.initStart", "platform.initRuntimeDone", "platform.extension", "platform.initReport"]
+    assert [line["type"] for line in lines] == kinds
     assert lines[0]["record"]["instanceMaxMemory"] == 128 << 20
-    assert lines[1]["record"] == {"name": "agent", "state": "Ready", "events": ["INVOKE"]}
+    done = {"initializationType": "on-demand", "phase": "init", "status": "success"}
+    assert lines[1]["record"] == done
+    assert lines[2]["record"] == {"name": "agent", "state": "Ready", "events": ["INVOKE"]}
+    assert set(lines[3]["record"]) == {*done, "metrics"}
+
+
+async def test_lines_in_json_of_an_init_that_fails_twice() -> None:
+    """Each has its own two; where the runtime was done in time and an extension was not, both ends differ."""
+
+    async def never(extension: FakeExtension) -> None:
+        await extension.register("never", "INVOKE")
+        await extension.hang()
+
+    async with rig(echo, spec={"log_format": "JSON"}, never=never) as made:
+        await made.user.run()
+        lines = [json.loads(line) for line in made.user.log.splitlines() if line.startswith(b"{")]
+    told = [(line["type"].removeprefix("platform."), line["record"].get("phase"), line["record"].get("status")) for line in lines]
+    assert [one for one in told if one[0].startswith("initR")] == [
+        ("initRuntimeDone", "init", "success"),
+        ("initReport", "init", "timeout"),
+        ("initRuntimeDone", "invoke", "success"),
+        ("initReport", "invoke", "timeout"),
+    ]
 
 
 @pytest.mark.parametrize("registers", [False, True])
