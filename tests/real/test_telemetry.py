@@ -303,6 +303,17 @@ def test_only_what_was_asked_for_is_told(product: Product, layer: str) -> None:
     assert {event["type"] for event in events} == {"function", "batch"}
 
 
+def test_a_batch_is_full_by_items(product: Product, layer: str) -> None:
+    """It is sent when it is, and what is left when the environment comes to rest, long before the timeout."""
+    name = deploy(product, layer, wanted={"types": ["function"], "buffering": {"maxItems": 1000, "timeoutMs": 30_000}})
+    product.invoke(name, 1500)
+    events = told(product, name, "function", times=1500)
+    sizes = [event["size"] for event in events if event["type"] == "batch"]
+    assert max(sizes) == 1000
+    lines = [event["record"] for event in events if event["type"] == "function" and event["record"].startswith("line ")]
+    assert lines == [f"line {number}" for number in range(1500)]
+
+
 def test_a_flood_is_counted(product: Product, layer: str) -> None:
     """What is more than two batches is dropped, and the listener is told how much; the function's own log has all of it."""
     name = deploy(product, layer, "floods")
