@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import statistics
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from gateway.scheduler.keepalive.use import Use
 from loadtests.__main__ import main
+from loadtests.simulation import azure_shape as azure
 from loadtests.simulation.azure_2019 import COUNTS, DURATIONS, MEMORY, MINUTES, azure_2019
 from loadtests.simulation.azure_2021 import azure_2021
 from loadtests.simulation.azure_shape import azure_shape, burr, rate_at
@@ -168,6 +170,35 @@ def test_the_azure_shape_is_the_published_one() -> None:
     assert sum(count <= 1440 for count in calls) / 600 == pytest.approx(0.81, abs=0.06)
     median_run_s = statistics.median({number: run_s for _, number, run_s in trace}.values())
     assert median_run_s == pytest.approx(0.68, rel=0.5)
+    drawn = random.Random(1)
+    runs_s = [drawn.lognormvariate(azure.RUN_LOG_MEAN, azure.RUN_LOG_DEVIATION) for _ in range(20_000)]
+    assert sum(run_s < 1 for run_s in runs_s) / 20_000 == pytest.approx(0.5, abs=0.07), "half of the functions take less"
+    assert sum(run_s < 60 for run_s in runs_s) / 20_000 == pytest.approx(0.96, abs=0.015)
+
+
+@pytest.mark.slow
+def test_intervals_vary_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two weeks, as the study has it. A low limit of the rates makes it quick, and changes no coefficient of variation."""
+    monkeypatch.setattr(azure, "RATE_MOST", 0.002)
+    rng = random.Random(7)
+    variations = []
+    for _ in range(900):
+        times_s = sorted(azure.arrivals(rng, 14 * azure.DAY_S))
+        gaps_s = [after - before for before, after in itertools.pairwise(times_s)]
+        if len(gaps_s) > 2:
+            variations.append(statistics.pstdev(gaps_s) / statistics.fmean(gaps_s))
+    assert sum(variation > 1 for variation in variations) / len(variations) == pytest.approx(0.4, abs=0.04)
+    assert sum(variation < 0.1 for variation in variations) / len(variations) == pytest.approx(0.17, abs=0.04)
+
+
+def test_the_load_comes_with_the_day() -> None:
+    """Half of its peak is always there."""
+    quarter = azure.DAY_S / 4
+    minutes = [azure.daily(60.0 * minute) for minute in range(1440)]
+    around_noon = sum(abs(time_s - 2 * quarter) < quarter / 4 for time_s in minutes)
+    around_midnight = sum(min(time_s, azure.DAY_S - time_s) < quarter / 4 for time_s in minutes)
+    assert around_midnight / around_noon == pytest.approx(0.5, abs=0.02)
+    assert minutes == sorted(minutes)
 
 
 # --- runs
