@@ -19,6 +19,7 @@ from gateway.cli.group import Group
 from loadtests import limits, report, soak
 from loadtests.connections import Requests, connected
 from loadtests.functions import KINDS, Functions
+from loadtests.keep_alive import keep_alive
 from loadtests.knee import Bar, Search, conclusion, sweep
 from loadtests.open_loop import Outcome, generate
 from loadtests.sigv4 import Signer
@@ -32,11 +33,12 @@ _WARM_S = 0.5  #: at each rate before it counts: sandboxes are made then
 def main() -> None:
     """Constant load on a gateway that is up. Functions are put online before and removed after.
 
-    `simulate` needs no gateway: it asks the scheduler alone what it would do.
+    `simulate` and `keep-alive` need no gateway: they ask the scheduler alone what it would do.
     """
 
 
 main.add_command(simulate)
+main.add_command(keep_alive)
 
 
 def _load_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,10 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.scheduler.keepalive import NAMES
-from loadtests.simulation.clairvoyant import clairvoyant
-from loadtests.simulation.compare import ORDER, Run, compared, memory_of_fixed
+from loadtests.simulation.compare import ORDER, Run, memory_of_fixed, side_by_side
 from loadtests.simulation.core_run import CoreRun
-from loadtests.simulation.measures import Measures
 from loadtests.simulation.plot import NoPlot, plot
 from loadtests.simulation.pool_run import PoolRun
 from loadtests.simulation.sources import traces
@@ -27,7 +25,6 @@ from loadtests.simulation.trace import Trace, TraceError
 from loadtests.simulation.versions import Machine
 
 MIB: Final = 1 << 20
-BOUND: Final = "clairvoyant"
 
 
 @click.command("simulate")
@@ -76,7 +73,7 @@ def simulate(
     order = tuple(name for name in ORDER if not names or name in names)
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     found: list[dict[str, Any]] = []
-    with _bar(quiet=not sys.stderr.isatty()) as bar:
+    with progress_bar(quiet=not sys.stderr.isatty()) as bar:
         for source in sources:
             try:
                 made = traces(source, range(seed, seed + seeds), functions, hours)
@@ -87,7 +84,8 @@ def simulate(
             panel = panels.setdefault(title, {})
             for share in sorted(shares):
                 memories = [int(need * share) for need in needs]
-                rows = _compared(made, memories, machine, order, run, bar)
+                runs = side_by_side(made, memories, machine, order, run, bar)
+                rows = [row(of_one, runs.get("fixed", [])) for of_one in runs.values()]
                 for one in rows:
                     panel.setdefault(one.total.policy, []).append((share, one.total.cold_ratio))
                 found.append(_found(title, made, memories, share, rows))
@@ -100,23 +98,6 @@ def simulate(
             plot(panels, plot_to)
         except (NoPlot, ValueError, OSError) as error:
             raise click.ClickException(f"{plot_to}: {error}") from error
-
-
-def _compared(
-    made: list[Trace],
-    memories: list[int],
-    machine: Machine,
-    order: tuple[str, ...],
-    run: Run,
-    bar: Callable[[Trace], Callable[[str, int], None]],
-) -> list[Row]:
-    runs: dict[str, list[Measures]] = {}
-    for trace, memory_bytes in zip(made, memories, strict=True):
-        for measures in compared(trace, memory_bytes, machine, order, run, bar(trace)):
-            runs.setdefault(measures.policy, []).append(measures)
-        runs.setdefault(BOUND, []).append(clairvoyant(trace, memory_bytes))
-    yardsticks = runs.get("fixed", [])
-    return [row(of_one, yardsticks) for of_one in runs.values()]
 
 
 def _found(title: str, made: list[Trace], memories: list[int], share: float, rows: list[Row]) -> dict[str, Any]:
@@ -141,7 +122,7 @@ def _page(title: str, made: list[Trace], memories: list[int], share: float, rows
 
 
 @contextlib.contextmanager
-def _bar(*, quiet: bool) -> Iterator[Callable[[Trace], Callable[[str, int], None]]]:
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[Trace], Callable[[str, int], None]]]:
     """A progress bar for each run, one after the other, on standard error."""
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:

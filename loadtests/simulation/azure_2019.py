@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.simulation.csv_files import rows
-from loadtests.simulation.trace import Function, Trace, TraceError, gathered, number
+from loadtests.simulation.trace import MOST, Function, Trace, TraceError, gathered, number
 
 COUNTS: Final = "invocations_per_function_md.anon."
 DURATIONS: Final = "function_durations_percentiles.anon."
@@ -58,6 +58,8 @@ def azure_2019(path: Path, functions: int | None = None, hours: float | None = N
                 count = number(text, path, line, f"minute {minute + 1}")
                 if count != int(count):
                     raise TraceError(f"{path}, line {line}: minute {minute + 1} is {text[:40]}, which is not a whole number")
+                if count > MOST:
+                    raise TraceError(f"{path}, line {line}: minute {minute + 1} is {text[:40]}, which is more than {MOST:,}")
                 for _ in range(int(count)):
                     at_s = second if trigger == "timer" else rng.random() * 60
                     yield minute * 60 + at_s, len(made), _drawn(runs, rng.random())

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from gateway.scheduler.keepalive import NAMES
 from gateway.scheduler.policy import Policy
+from loadtests.simulation.clairvoyant import clairvoyant
 from loadtests.simulation.core_run import CoreRun
 from loadtests.simulation.measures import Measures
 from loadtests.simulation.trace import Trace
@@ -16,6 +17,7 @@ from loadtests.simulation.versions import UNLIMITED_BYTES, Machine, policy
 STEP_BYTES: Final = 64 << 20  #: to which a machine's memory is rounded up
 ORDER: Final = ("fixed", "lru", "greedy-dual", "hybrid", "worth")
 assert set(ORDER) == set(NAMES)
+BOUND: Final = "clairvoyant"
 
 Progress = Callable[[str, int], None]  #: what runs, and how many of its invocations are done
 
@@ -51,3 +53,20 @@ def compared(
             progress(name, done)
 
         yield run(trace, policy(name, memory_bytes), machine).play(told)
+
+
+def side_by_side(
+    traces: Sequence[Trace],
+    memories: Sequence[int],
+    machine: Machine,
+    names: Sequence[str] = ORDER,
+    run: Run = CoreRun,
+    progress: Callable[[Trace], Progress] = lambda trace: lambda what, done: None,
+) -> dict[str, list[Measures]]:
+    """By policy, and the bound, what came of each trace with its memory in bytes."""
+    runs: dict[str, list[Measures]] = {}
+    for trace, memory_bytes in zip(traces, memories, strict=True):
+        for measures in compared(trace, memory_bytes, machine, names, run, progress(trace)):
+            runs.setdefault(measures.policy, []).append(measures)
+        runs.setdefault(BOUND, []).append(clairvoyant(trace, memory_bytes))
+    return runs

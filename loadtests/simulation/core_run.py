@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.records import FunctionVersion
 from gateway.scheduler.commands import Command, Freeze, Make, Refuse, Run, Specialise, Stop
 from gateway.scheduler.core import Core
 from gateway.scheduler.policy import Policy
@@ -44,8 +45,8 @@ class CoreRun:
         self.core = Core(policy)
         self._trace = trace
         self._machine = machine
-        self._versions = [version(function) for function in trace.functions]
-        self._used = {function.name: used_bytes(function) for function in trace.functions}
+        self._versions: list[FunctionVersion | None] = [None] * len(trace.functions)  # made when they are called
+        self._used: dict[str, int] = {}
         self._events: list[tuple[float, int, int, Instance]] = []
         self._order = 0
         self._ready_s: dict[Instance, float] = {}  # of those that were not used yet
@@ -65,8 +66,11 @@ class CoreRun:
                 self._until(arrived_s)
             measures.wasted_byte_s += (budget.idle_bytes - len(supply.ready) * stem_bytes) * (arrived_s - self._now)
             self._now = arrived_s
+            one = versions[number]
+            if one is None:
+                one = versions[number] = self._called(number)
             call = Call(arrived_s, run_s, arrived_s + machine.queue_wait_s)
-            commands = core.arrived(call, versions[number], arrived_s)
+            commands = core.arrived(call, one, arrived_s)
             if commands:
                 self._perform(commands, arrived_s)
             if not done % EVERY:
@@ -81,6 +85,12 @@ class CoreRun:
         measures.took_s = time.perf_counter() - began_s
         progress(measures.invocations)
         return measures
+
+    def _called(self, number: int) -> FunctionVersion:
+        """A function is called for the first time."""
+        function = self._trace.functions[number]
+        self._used[function.name] = used_bytes(function)
+        return version(function)
 
     def _until(self, end_s: float) -> None:
         """Whatever happens until then."""

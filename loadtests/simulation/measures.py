@@ -32,6 +32,11 @@ class Measures:
     took_s: float = 0.0  #: on the wall
 
     @property
+    def missed(self) -> int:
+        """Cold starts, and calls that were refused for want of memory: whoever refuses has not done better."""
+        return self.cold + self.refused
+
+    @property
     def cold_ratio(self) -> float:
         return self.cold / self.invocations if self.invocations else 0.0
 

@@ -26,6 +26,7 @@ from sandbox.testing import Behaviour, FakeHost, FakeSandbox, FakeState, Run
 
 EVERY: Final = 1024  #: invocations between two reports of progress
 SAMPLE_S: Final = 60.0  #: between two looks at what is wasted
+SAMPLES: Final = 20_000  #: at most so many, however long a trace takes
 DRAIN_S: Final = 3600.0
 
 
@@ -105,6 +106,7 @@ class PoolRun:
         used = [used_bytes(function) for function in trace.functions]
         for one in versions:
             pool.function_changed(None, Function(name=one.name, versions={one.version: one}))
+        sample_s = max(SAMPLE_S, trace.duration_s / SAMPLES)
         calls = iter(trace)
         done = asyncio.Event()
 
@@ -126,13 +128,13 @@ class PoolRun:
             idle = [
                 one for one in host.live.values() if one.spec is not None and one.state in (FakeState.READY, FakeState.FROZEN)
             ]
-            measures.wasted_byte_s += sum(one.memory_bytes() for one in idle) * SAMPLE_S
+            measures.wasted_byte_s += sum(one.memory_bytes() for one in idle) * sample_s
             measures.most_bytes = max(measures.most_bytes, host.memory_bytes())
             if not done.is_set():
-                loop.call_later(SAMPLE_S, sample)
+                loop.call_later(sample_s, sample)
 
         following()
-        loop.call_later(SAMPLE_S, sample)
+        loop.call_later(sample_s, sample)
         await done.wait()
         measures.duration_s = loop.time()
         totals = self._tallies.totals

@@ -23,7 +23,7 @@ def traces(source: str, seeds: range, functions: int | None, hours: float | None
         raise TraceError(f"{source}: neither a file nor one of {', '.join(KINDS)}")
     if path.name.startswith(COUNTS):
         return [azure_2019(path, functions, hours, seeds.start)]
-    if _first_line(path).split(",")[: len(COLUMNS)] == list(COLUMNS):
+    if _first_line(path).split(",")[:2] == list(COLUMNS[:2]):
         return [azure_2021(path, functions, hours)]
     return [simple_csv(path)]
 

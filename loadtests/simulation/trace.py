@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-MOST: Final = 20_000_000  #: invocations that are held in memory, at 20 bytes each
+MOST: Final = 20_000_000  #: invocations that are held in memory, at 20 bytes each; for a moment at five times as much
+DAY_S: Final = 86_400.0
+LONGEST_S: Final = 3660 * DAY_S
 
 
 class TraceError(Exception):
@@ -46,28 +48,41 @@ class Trace:
 
 
 def gathered(name: str, functions: list[Function], calls: Iterable[tuple[float, int, float]]) -> Trace:
-    """A trace of calls in any order. Raises TraceError if there are none, or more than `MOST`."""
-    kept: list[tuple[float, int, float]] = []
-    for call in calls:
-        kept.append(call)
-        if len(kept) > MOST:
+    """A trace of calls in any order.
+
+    Raises TraceError if there are none, more than `MOST`, or if the first and the last are further apart than `LONGEST_S`: then
+    somebody's clock jumped, and all that is between would be waited for.
+    """
+    times_s, numbers, runs_s = array("d"), array("I"), array("d")
+    for time_s, number, run_s in calls:
+        times_s.append(time_s)
+        numbers.append(number)
+        runs_s.append(run_s)
+        if len(times_s) > MOST:
             raise TraceError(f"{name}: more than {MOST:,} invocations; take part of it with --functions or --hours")
-    if not kept:
+    if not times_s:
         raise TraceError(f"{name}: there is no invocation in it")
-    kept.sort()
+    order = sorted(range(len(times_s)), key=times_s.__getitem__)
+    first_s, last_s = times_s[order[0]], times_s[order[-1]]
+    if last_s - first_s > LONGEST_S:
+        who = functions[numbers[order[0]]].name, functions[numbers[order[-1]]].name
+        raise TraceError(
+            f"{name}: {(last_s - first_s) / DAY_S:,.0f} days from the first call, of {who[0]}, to the last, of {who[1]}; "
+            f"a trace may take {LONGEST_S / DAY_S:,.0f}. Did a clock jump?"
+        )
     return Trace(
         name,
         functions,
-        array("d", (time_s - kept[0][0] for time_s, _, _ in kept)),
-        array("I", (number for _, number, _ in kept)),
-        array("d", (run_s for _, _, run_s in kept)),
+        array("d", (times_s[at] - first_s for at in order)),
+        array("I", (numbers[at] for at in order)),
+        array("d", (runs_s[at] for at in order)),
     )
 
 
 def number(text: str, path: Path, line: int, what: str, *, least: float | None = 0.0) -> float:
     """A field that has to be a finite number. Raises TraceError with the place."""
     try:
-        value = float(text)
+        value = float("" if "_" in text else text)  # Python's own notation is none of a trace's
     except ValueError:
         value = float("nan")
     if not abs(value) < float("inf"):

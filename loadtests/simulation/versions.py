@@ -13,6 +13,7 @@ from sandbox.spec import Architecture
 RUNTIME: Final = "python3.13"
 ARCHITECTURE: Final = Architecture.X86_64
 UNLIMITED_BYTES: Final = 1 << 50
+_LOGGING: Final = LoggingConfig(log_group="/aws/lambda/simulated", log_format="Text")  # one for all: there may be a million
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ def version(function: Function) -> FunctionVersion:
         code_key="",
         memory_mb=function.memory_mb,
         timeout_s=900,
-        logging=LoggingConfig(log_group=f"/aws/lambda/{function.name}", log_format="Text"),
+        logging=_LOGGING,
         last_modified="2026-01-01T00:00:00.000+0000",
         revision_id="1",
     )

@@ -18,18 +18,14 @@ from click.testing import CliRunner
 from gateway.scheduler.keepalive.use import Use
 from loadtests.__main__ import main
 from loadtests.simulation import azure_shape as azure
-from loadtests.simulation.azure_2019 import COUNTS, DURATIONS, MEMORY, MINUTES, azure_2019
-from loadtests.simulation.azure_2021 import azure_2021
 from loadtests.simulation.azure_shape import azure_shape, burr, rate_at
 from loadtests.simulation.clairvoyant import clairvoyant
 from loadtests.simulation.compare import ORDER, compared, memory_of_fixed
 from loadtests.simulation.core_run import CoreRun
 from loadtests.simulation.measures import Measures
 from loadtests.simulation.pool_run import PoolRun
-from loadtests.simulation.simple_csv import simple_csv
-from loadtests.simulation.sources import traces
 from loadtests.simulation.synthetic import KINDS, synthetic
-from loadtests.simulation.trace import Function, Trace, TraceError, gathered
+from loadtests.simulation.trace import Function, Trace, gathered
 from loadtests.simulation.versions import UNLIMITED_BYTES, Machine, policy, version
 
 MIB = 1 << 20
@@ -39,110 +35,6 @@ MACHINE = Machine()
 
 def trace_of(*calls: tuple[float, int, float], functions: int = 1, memory_mb: int = 128) -> Trace:
     return gathered("made", [Function(f"f{number}", memory_mb, memory_mb / 2) for number in range(functions)], calls)
-
-
-def counts_file(directory: Path, rows: dict[str, dict[int, str]], trigger: str = "http") -> Path:
-    path = directory / f"{COUNTS}d01.csv"
-    header = "HashOwner,HashApp,HashFunction,Trigger," + ",".join(str(minute + 1) for minute in range(MINUTES))
-    lines = [
-        f"o,a,{name},{trigger}," + ",".join(counts.get(minute, "0") for minute in range(MINUTES)) for name, counts in rows.items()
-    ]
-    path.write_text("\n".join([header, *lines]) + "\n")
-    return path
-
-
-# --- formats
-
-
-def test_azure_2019_as_it_is_published(tmp_path: Path) -> None:
-    path = counts_file(tmp_path, {"first": {0: "2", 61: "3"}, "second": {30: "1"}})
-    (tmp_path / f"{DURATIONS}d01.csv").write_text(
-        "HashOwner,HashApp,HashFunction,Average,Count,Minimum,Maximum,percentile_Average_0,percentile_Average_1,"
-        "percentile_Average_25,percentile_Average_50,percentile_Average_75,percentile_Average_99,percentile_Average_100\n"
-        "o,a,first,100,5,100,200,100,100,100,150,200,200,200\n"
-    )
-    (tmp_path / f"{MEMORY}d01.csv").write_text(
-        "HashOwner,HashApp,SampleCount,AverageAllocatedMb,AverageAllocatedMb_pct1\no,a,10,333.5,300\n"
-    )
-    trace = azure_2019(path)
-    assert len(trace) == 6
-    assert [function.used_mb for function in trace.functions] == [333.5, 333.5], "by application"
-    assert trace.functions[0].memory_mb == 333
-    assert list(trace.time_s) == sorted(trace.time_s)
-    assert all(0.1 <= run_s <= 0.2 for _, number, run_s in trace if number == 0)
-    assert [run_s for _, number, run_s in trace if number == 1] == [0.5], "it has no durations"
-    assert len(azure_2019(path, functions=1)) == 5
-    assert len(azure_2019(path, hours=1)) == 3
-
-
-def test_timers_of_2019_come_at_the_same_second(tmp_path: Path) -> None:
-    trace = azure_2019(counts_file(tmp_path, {"t": dict.fromkeys(range(0, 60, 5), "1")}, trigger="timer"))
-    gaps = [after - before for before, after in zip(trace.time_s, trace.time_s[1:], strict=False)]
-    assert gaps == pytest.approx([300.0] * 11)
-
-
-def test_azure_2021_as_it_is_published(tmp_path: Path) -> None:
-    path = tmp_path / "trace.txt"
-    path.write_text("app,func,end_timestamp,duration\naa,ff,5160.5,0.5\nbb,ff,5161.28,0.013\naa,ff,5150.0,42.356\n")
-    trace = azure_2021(path)
-    assert len(trace.functions) == 2, "a function is unique within its application only"
-    assert [round(run_s, 3) for _, _, run_s in trace] == [42.356, 0.5, 0.013], "in the order of their beginnings"
-    assert trace.time_s[1] == pytest.approx(5160 - (5150 - 42.356))
-    assert traces(str(path), range(1), None, None)[0].time_s == trace.time_s, "it is known by its first line"
-
-
-def test_simple_lines_in_any_order(tmp_path: Path) -> None:
-    path = tmp_path / "calls.csv"
-    path.write_text("b,2000\na,1000\na,500\n")
-    trace = simple_csv(path)
-    assert list(trace.time_s) == [0.0, 0.5, 1.5]
-    path.write_text("function,time_ms,memory_mb,run_ms\nb,2000,512,50\na,-1000,64,1\n")
-    trace = simple_csv(path)
-    assert list(trace.time_s) == [0.0, 3.0]
-    assert list(trace.run_s) == [0.001, 0.05]
-    assert trace.functions[0] == Function("b", 512, 512)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "the file is empty"),
-        ("function,time_ms\n", "there is no invocation in it"),
-        ("f,1\nf\n", "line 2: 1 fields where 2 are needed"),
-        ("f,1\n\ng,never\n", "line 3: time_ms is 'never', which is not a number"),
-        ("f,nan\n", "line 1: time_ms is 'nan', which is not a number"),
-        ("f,1e999\n", "line 1: time_ms is '1e999', which is not a number"),
-        (",5\n", "line 1: function is ''"),
-        ("function,time_ms,run_ms\nf,1,-5\n", "line 2: run_ms is -5, which is less than 0"),
-        ("function,time_ms,memory_mb\nf,1,0\n", "line 2: memory_mb is 0, which is less than 1"),
-    ],
-)
-def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "calls.csv"
-    path.write_text(text)
-    with pytest.raises(TraceError) as caught:
-        traces(str(path), range(1), None, None)
-    assert words in str(caught.value)
-    assert str(path) in str(caught.value) or path.name in str(caught.value)
-
-
-def test_what_is_wrong_with_azure_files(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="line 2: minute 8 is 'x', which is not a number"):
-        azure_2019(counts_file(tmp_path, {"f": {7: "x"}}))
-    with pytest.raises(TraceError, match=r"line 3: minute 3 is 1\.5, which is not a whole number"):
-        azure_2019(counts_file(tmp_path, {"e": {}, "f": {2: "1.5"}}))
-    with pytest.raises(TraceError, match="minute 1 is -1, which is less than 0"):
-        azure_2019(counts_file(tmp_path, {"f": {0: "-1"}}))
-    other = tmp_path / "other.csv"
-    other.write_bytes(b"\xff\xfe\x00binary")
-    with pytest.raises(TraceError, match="no text in UTF-8"):
-        traces(str(other), range(1), None, None)
-    with pytest.raises(TraceError, match="neither a file nor one of azure, poisson"):
-        traces("nothing.csv", range(1), None, None)
-    bad = tmp_path / f"{COUNTS}d02.csv"
-    bad.write_text("HashOwner,HashApp,Trigger,1\n")
-    with pytest.raises(TraceError, match="line 1: there is no column HashFunction"):
-        azure_2019(bad, hours=0.1)
 
 
 # --- made traces
@@ -272,6 +164,28 @@ def test_worth_has_half_the_cold_starts_of_the_fixed_time(seed: int) -> None:
     assert cold["worth"] <= 0.5 * cold["fixed"]
     assert cold["worth"] < cold["hybrid"]
     assert cold["worth"] < cold["greedy-dual"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["fixed", "worth", "hybrid"])
+def test_functions_called_once_each_leave_next_to_nothing(name: str) -> None:
+    """A million would take some minutes; what is kept of them is bounded by the memory, so these show it."""
+    count, memory_bytes = 10_000, 1 << 30
+    functions = [Function(f"f{number}", 128, 60) for number in range(count)]
+    trace = gathered("once", functions, ((0.1 * number, number, 0.05) for number in range(count)))
+    run = CoreRun(trace, policy(name, memory_bytes), MACHINE)
+    measures = run.play()
+    assert (measures.cold, measures.refused) == (count, 0)
+    assert len(run.core.groups) <= memory_bytes // (60 * MIB) + 1
+    assert len(run.core.admission.shares) <= len(run.core.groups)
+
+
+@pytest.mark.parametrize("run", [CoreRun, PoolRun])
+def test_a_clock_that_jumps_by_years_is_no_work(run: type[CoreRun] | type[PoolRun]) -> None:
+    calls = [(float(number), 0, 0.1) for number in range(5)] + [(9 * 365 * 86_400.0 + number, 0, 0.1) for number in range(5)]
+    measures = run(trace_of(*calls), policy("worth", 1 << 30), MACHINE).play()
+    assert (measures.invocations, measures.cold, measures.refused) == (10, 2, 0)
 
 
 @pytest.mark.bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.bench import decisions, overload
+from gateway.cli.bench import decisions, overload, simulator
 from gateway.cli.bench.report import Figure, progress, show
 
 
@@ -20,9 +20,12 @@ def command(seconds: int, as_json: bool, check: bool) -> None:
     The cost of a decision is the processor time of arrival, answer and end of one warm invocation, with few functions and
     with 100,000, in turns: for ten of these, and for all 10,000 that have a sandbox in random order. Then what is known of each
     has to come from memory, which costs a bare look-up in a dictionary as well: the last ratio is without that. Overload is the
-    same code in virtual time on a machine for 40 sandboxes.
+    same code in virtual time on a machine for 40 sandboxes. How quickly the simulator of the load tests goes is shown where they
+    are, in a checkout.
     """
-    with progress(2) as step:
+    with progress(3) as step:
+        step("the simulator, on a trace of Azure's shape")
+        simulated = simulator.figures()
         step("loads from half to four times of what the machine can do")
         load = overload.measure(seconds)
         step("decisions, 10 and 100,000 functions")
@@ -40,5 +43,6 @@ def command(seconds: int, as_json: bool, check: bool) -> None:
         Figure(name="  ratio to the peak", value=load.goodput / load.peak, unit="×", least=0.9),
         Figure(name="p99 of the waits of what was accepted", value=load.wait_p99_s, unit="s", most=overload.WAIT_S),
         Figure(name="of a function's few calls beside a flood, done", value=load.neighbour, unit="×", least=0.9),
+        *simulated,
     ]
     show("scheduler", figures, as_json=as_json, check=check, isolation="the scheduler's core alone")
