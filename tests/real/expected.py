@@ -12,6 +12,7 @@ from typing import Any
 from tests.real.product import Answer, Product, eventually
 
 Checked = Callable[[Answer], None]
+NO_BREAK_SPACE = "\xa0"
 
 
 def answers(value: Any) -> Checked:
@@ -33,7 +34,10 @@ def reports(error_type: str, message: str, request_id: str | None = None) -> Che
         assert (document["errorType"], document["requestId"]) == (error_type, answer.request_id if request_id is None else "")
         assert re.fullmatch(message, document["errorMessage"])
         assert all(isinstance(frame, str) for frame in document["stackTrace"])
-        assert f"[ERROR] {error_type}: " in answer.log
+        trace = [line for frame in document["stackTrace"] for line in frame.splitlines()]
+        shown = "".join(f"{line.replace(' ', NO_BREAK_SPACE, len(line) - len(line.lstrip(' ')))}\n" for line in trace)
+        said = f"[ERROR] {error_type}: {document['errorMessage']}\nTraceback (most recent call last):\n{shown}"
+        assert said in answer.log, "one entry, indented by spaces that do not break"
 
     return check
 

@@ -343,6 +343,10 @@ def test_everything_survives_a_restart(up: Callable[..., Instance], closed_at_en
     aws.publish_version(FunctionName=name)
     aws.create_alias(FunctionName=name, Name="live", FunctionVersion="2", RoutingConfig={"AdditionalVersionWeights": {"1": 0.25}})
     product.publish_url(name)
+    layer = {"ZipFile": package({"python/who.py": "WHO = 'layer'\n"})}
+    arn = aws.publish_layer_version(LayerName="kept", Content=layer)["LayerVersionArn"]
+    layered = product.deploy("import who\ndef handler(event, context):\n    return who.WHO\n", Layers=[arn])
+    aws.delete_layer_version(LayerName="kept", VersionNumber=1)
     gone = product.deploy(says("gone"))
     aws.delete_function(FunctionName=gone)
 
@@ -380,3 +384,4 @@ def test_everything_survives_a_restart(up: Callable[..., Instance], closed_at_en
     again.updated(name)
     assert again.client.publish_version(FunctionName=name)["Version"] == "3"
     assert again.invoke(name, Qualifier="3").value == "three"
+    assert again.invoke(layered).value == "layer", "whose version was deleted before"

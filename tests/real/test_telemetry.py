@@ -296,8 +296,9 @@ def test_the_logs_api_is_told_of_faults_and_ends(product: Product, layer: str) -
     assert "LOGS\tName: listener\tState: Subscribed\tTypes: [Platform, Function, Extension]" in product.log(name)
 
 
-def test_only_what_was_asked_for_is_told(product: Product, layer: str) -> None:
-    name = deploy(product, layer, wanted={"types": ["function"]})
+@pytest.mark.parametrize("schema", ["2022-07-01", "2022-12-13", "2025-01-29"])
+def test_only_what_was_asked_for_is_told(product: Product, layer: str, schema: str) -> None:
+    name = deploy(product, layer, wanted={"types": ["function"], "schemaVersion": schema})
     product.invoke(name, 1)
     events = told(product, name, "function", times=2)
     assert {event["type"] for event in events} == {"function", "batch"}
