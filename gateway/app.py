@@ -29,8 +29,10 @@ import orjson
 import uvloop
 
 from gateway import host
+from gateway.advice import Advice
 from gateway.banner import banner
 from gateway.clock import SystemClock
+from gateway.control.catalog import Catalog
 from gateway.control.control import Control
 from gateway.drain import Ending
 from gateway.edge.api import LambdaApi
@@ -46,7 +48,6 @@ from gateway.observe.pressure import Pressure
 from gateway.observe.retention import DAY_S, Keep
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
-from gateway.records import Function
 from gateway.scheduler.policy import Policy
 from gateway.settings import DEFINITIONS, SettingError, Settings, load
 from gateway.status import Status
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("gateway")
 
 _JSON: Final = b"Content-Type: application/json\r\n"
+ADVICE: Final = "/_lambent/advice/"  #: then the name of a function: what speaks against it, as a list of sentences
 
 #: What cannot work is told in one sentence, without the way through our code that led there.
 _EXPECTED: Final = (SettingError, StoreError, SandboxError, OSError)
@@ -137,7 +139,10 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         opened.push_async_callback(pool.close, 0)
         pool.on_provisioned = control.provisioned.settle
         control.catalog.subscribe(pool.function_changed)
-        control.catalog.subscribe(functools.partial(_warn, driver))
+        advice = Advice(driver, control.layer)
+        opened.push_async_callback(advice.close)
+        control.catalog.subscribe(advice.function_changed)
+        advice.tell()
         control.provisioned.watch(pool.standing)
         lag = Lag(clock)
         lag.start()
@@ -181,7 +186,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             region=settings.region,
             account_id=settings.account_id,
             url_domain=urls.domain,
-            local=functools.partial(_local, status, metrics),
+            local=functools.partial(_local, status, metrics, control.catalog, advice),
             limits=StreamLimits(
                 settings.stream_max_mb * MB, None if settings.stream_mb_per_s is None else settings.stream_mb_per_s * MB
             ),
@@ -222,15 +227,6 @@ def _driver(settings: Settings, place: Place) -> Driver:
     return PlainDriver()
 
 
-def _warn(driver: Driver, old: Function | None, new: Function | None) -> None:
-    """Functions that this host cannot run are taken, as AWS takes them; whoever deploys one shall not wait for its invocation."""
-    if new is None or (old is not None and old.latest.stem == new.latest.stem):
-        return
-    support = driver.support(new.latest.stem)
-    if not support.available:
-        _log.warning("function %s cannot run here: %s", new.name, support.detail)
-
-
 def _credentials() -> Credentials:
     """What SDKs find inside, and want before they send anything: in AWS's form, new with each start, worth nothing elsewhere."""
     key_id = "ASIA" + base64.b32encode(secrets.token_bytes(10)).decode()
@@ -257,7 +253,9 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-async def _local(status: Status, metrics: Metrics, request: web.BaseRequest) -> web.StreamResponse:
+async def _local(
+    status: Status, metrics: Metrics, catalog: Catalog, advice: Advice, request: web.BaseRequest
+) -> web.StreamResponse:
     """What is Lambent's own and not a log: /metrics, and what is below /_lambent/."""
     if request.path == "/metrics" and request.method in ("GET", "HEAD"):
         return await metrics.answer(request)
@@ -265,6 +263,10 @@ async def _local(status: Status, metrics: Metrics, request: web.BaseRequest) -> 
         return Reply(200, _JSON, orjson.dumps(status.top()))
     if request.path == "/_lambent/status" and request.method == "GET":
         return Reply(200, _JSON, orjson.dumps(status.report()))
+    if request.path.startswith(ADVICE) and request.method == "GET":
+        function = catalog.get(request.path.removeprefix(ADVICE))
+        if function is not None:
+            return Reply(200, _JSON, orjson.dumps(await advice.of(function.latest)))
     raise ResourceNotFoundException(f"There is nothing at {request.method} {request.path}.")
 
 

@@ -62,7 +62,7 @@ class ImageCode:
             command = () if self.entry_point is not None else self.image.command
         entry_point = self.image.entry_point if self.entry_point is None else self.entry_point
         directory = self.directory or self.image.directory
-        return Program(self.image.id, (*entry_point, *command), directory, self.image.environment)
+        return Program(self.image.id, (*entry_point, *command), directory, self.image.environment, self.image.architecture)
 
 
 class Grouped:

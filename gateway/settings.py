@@ -57,7 +57,12 @@ class Settings:
     )
     docker_host: str = _setting("unix:///var/run/docker.sock", "The Docker Engine of this machine.", shape=r"unix:///\S+")
     runtime_images: str = _setting(
-        "lambent/{runtime}:{architecture}", "Images in which the docker driver runs zip functions.", shape=r"\S*\{runtime\}\S*"
+        "lambent/{runtime}:{architecture}", "Images in which zip functions run: with the docker driver, and where their "
+        "architecture is another one; docker-archive:/DIRECTORY/{runtime}-{architecture}.tar needs no engine.",
+        shape=r"\S*\{runtime\}\S*",
+    )  # fmt: skip
+    images_max_mb: int = _setting(
+        20_480, "Disk for the unpacked images of functions; those that no function uses any more are removed.", least=64
     )
     docker_runtime_api: Literal["auto", "inside", "bridge"] = _setting(
         "auto", "inside (auto): containers are in networks of Lambent's own, with the Runtime API inside. bridge: they are in "

@@ -29,6 +29,7 @@ class Status:
         self._fixed = {
             "version": version,
             "endpoint": endpoint,
+            "architecture": HOST_ARCHITECTURE,
             "driver": driver.name,
             "isolation": driver.isolation,
             "owner": owner,

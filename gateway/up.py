@@ -156,6 +156,7 @@ def _supervise(settings: Settings, lock: int, *, root: bool, demo: bool) -> int:
                                 "engine": settings.docker_host,
                                 "runtime_images": settings.runtime_images,
                                 **_ways(settings, driver),
+                                "images_max_mb": settings.images_max_mb,
                             }
                         ),
                     ),

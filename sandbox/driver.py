@@ -30,14 +30,16 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    all that runs killed at that moment of the monotonic clock, however busy its caller is then; a reset or stop calls it off.
 9. `tcp_socket` gives an unconnected, non-blocking socket of the sandbox's network, which is the caller's: what listens inside on
    127.0.0.1 is reached by it. Raises SandboxGone, and SandboxError where there is no way in.
-10. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
+10. `support` answers at once with what is known; `look` finds out, and has ready what stems of that kind need (it may unpack an
+   image). `keep` says which kinds of stem functions need, all of them, each time that these change: what only others need may go.
+11. `close` of the driver stops every sandbox it ever made and returns when nothing is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from sandbox.spec import Architecture, FunctionSpec, Image, StemKey
@@ -102,6 +104,8 @@ class Driver(Protocol):
 
     async def start(self) -> None: ...
     def support(self, key: StemKey) -> Support: ...
+    async def look(self, key: StemKey) -> Support: ...  # raises DriverUnavailable, SandboxError
+    def keep(self, keys: Collection[StemKey]) -> None: ...
     async def image(self, uri: str, architecture: Architecture) -> Image: ...  # raises ImageError, DriverUnavailable
     async def create(self, key: StemKey) -> Handle: ...
     async def close(self) -> None: ...

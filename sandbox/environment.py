@@ -83,7 +83,9 @@ def compose(
     unreserved = ambient(spec.runtime) if spec.program is None else _of_image(spec.program)
     if lambda_endpoint:
         unreserved["AWS_ENDPOINT_URL_LAMBDA"] = lambda_endpoint
-    if spec.program is None and not spec.runtime.startswith("provided"):
+    if spec.program is not None:
+        reserved["AWS_EXECUTION_ENV"] = "AWS_Lambda_Image"  # AWS's own images say it better by themselves
+    elif not spec.runtime.startswith("provided"):
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{spec.runtime}"
     if spec.log_format != "Text":
         reserved["AWS_LAMBDA_LOG_FORMAT"] = spec.log_format

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
@@ -450,6 +450,12 @@ class FakeDriver:
 
     def support(self, key: StemKey) -> Support:
         return Support(True, "scripted")
+
+    async def look(self, key: StemKey) -> Support:
+        return self.support(key)
+
+    def keep(self, keys: Collection[StemKey]) -> None:
+        """Nothing is kept for functions."""
 
     async def image(self, uri: str, architecture: Architecture) -> Image:
         """Raises ImageError."""

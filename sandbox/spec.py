@@ -67,6 +67,7 @@ class Program:
     command: tuple[str, ...]  #: entry point and arguments; empty where neither has any
     directory: str
     environment: Mapping[str, str]  #: the image's own
+    architecture: str = ""  #: the image's own, by Go's name; empty where it says none
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

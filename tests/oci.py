@@ -21,16 +21,10 @@ def layout(saved: Path, target: Path, *, damage: bool = False) -> Path:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
 
     with tarfile.open(saved) as tar:
-
-        def read(name: str) -> bytes:
-            file = tar.extractfile(name)
-            assert file is not None
-            return file.read()
-
-        (image,) = json.loads(read("manifest.json"))
-        config = read(image["Config"])
+        (image,) = json.loads(_member(tar, "manifest.json"))
+        config = _member(tar, image["Config"])
         layers = [
-            blob(gzip.compress(read(layer), 1, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")
+            blob(gzip.compress(_member(tar, layer), 1, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")
             for layer in image["Layers"]
         ]
     if damage:
@@ -55,3 +49,26 @@ def layout(saved: Path, target: Path, *, damage: bool = False) -> Path:
         for digest, content in blobs.items():
             add(f"blobs/sha256/{digest}", content)
     return target
+
+
+def relabelled(saved: Path, target: Path, architecture: str, *, mark: str = "") -> Path:
+    """The one image in `saved` at `target`, with a configuration that says this architecture; `mark` makes it another image."""
+    with tarfile.open(saved) as source, tarfile.open(target, "w") as tar:
+        (image,) = json.loads(_member(source, "manifest.json"))
+        config = json.loads(_member(source, image["Config"]))
+        changed = json.dumps({**config, "architecture": architecture, "author": mark}).encode()
+        for member in source:
+            if member.name not in ("manifest.json", image["Config"], "repositories"):
+                tar.addfile(member, source.extractfile(member) if member.isreg() else None)
+        manifest = json.dumps([{**image, "Config": "config.json", "RepoTags": None}]).encode()
+        for name, content in (("config.json", changed), ("manifest.json", manifest)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return target
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()

@@ -17,6 +17,7 @@ import click
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:9000"
 FUNCTIONS: Final = "/2015-03-31/functions"
 STREAMS: Final = "/2021-11-15/functions"
+ADVICE: Final = "/_lambent/advice/"  #: then a function's name
 FUNCTION_URLS: Final = "/2021-10-31/functions"
 _LONGEST_INVOCATION_S: Final = 930.0  # 15 minutes and what comes around them
 

@@ -14,13 +14,15 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.api import FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
+from gateway.cli.api import ADVICE, FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
 from gateway.cli.archive import files_of, pack, read_ignore
 from gateway.cli.detect import Detected, NothingFound, detect
-from gateway.cli.progress import Report, bars
+from gateway.cli.progress import Report, bars, following, waiting
 
 ROLE: Final = "arn:aws:iam::000000000000:role/lambent"
 SETTLED_WITHIN_S: Final = 120.0
+IMAGE_SETTLED_WITHIN_S: Final = 3600.0  #: it may come from a registry
+SCHEMES: Final = ("oci", "oci-archive", "docker-archive")  #: of images that are files
 #: Compressing 10 MB takes 0.4 s, more than all else between a save and its code. Of what can be sent at all this is half.
 UNCOMPRESSED_BYTES: Final = 25 * 1024 * 1024
 #: What AWS's console adds for a public URL: both statements are needed since October 2025.
@@ -50,9 +52,12 @@ class Wish:
     memory_mb: int | None = None
     timeout_s: int | None = None
     environment: Mapping[str, str] | None = None
+    architecture: str | None = None
+    command: tuple[str, ...] | None = None  #: of an image, in place of its own
 
     def configuration(self) -> dict[str, Any]:
         members = {
+            "ImageConfig": None if self.command is None else {"Command": list(self.command)},
             "Runtime": self.runtime,
             "Handler": self.handler,
             "MemorySize": self.memory_mb,
@@ -62,30 +67,46 @@ class Wish:
         return {name: value for name, value in members.items() if value is not None}
 
 
-def put(api: Api, wish: Wish, package: bytes, sending: Report | None = None, *, code_only: bool = False) -> bool:
+def put(api: Api, wish: Wish, package: bytes | str, sending: Report | None = None, *, code_only: bool = False) -> bool:
     """Create the function or bring it up to date, and wait until it can be invoked. True when it is new.
 
-    `code_only` leaves the configuration of one that is there as it is.
+    `package` is a zip file, or an image's URI. `code_only` leaves the configuration of one that is there as it is.
     """
-    code = {"ZipFile": base64.b64encode(package).decode()}
+    image = isinstance(package, str)
+    code = {"ImageUri": package} if isinstance(package, str) else {"ZipFile": base64.b64encode(package).decode()}
     existing = api.find("GET", function_path(wish.name, "/configuration"))
+    architecture = wish.architecture or (_host_architecture(api) if existing is None else None)
+    on = {} if architecture is None else {"Architectures": [architecture]}
+    within_s = IMAGE_SETTLED_WITHIN_S if image else SETTLED_WITHIN_S
     if existing is None:
         api.call(
             "POST",
             FUNCTIONS,
-            {"FunctionName": wish.name, "Role": ROLE, "Code": code, **wish.configuration()},
+            {
+                "FunctionName": wish.name,
+                "Role": ROLE,
+                "Code": code,
+                **({"PackageType": "Image"} if image else {}),
+                **on,
+                **wish.configuration(),
+            },
             sending=sending,
         )
     else:
-        api.call("PUT", function_path(wish.name, "/code"), code, sending=sending)
+        api.call("PUT", function_path(wish.name, "/code"), {**code, **on}, sending=sending)
         if not code_only and (changes := wish.configuration()):
-            settle(api, wish.name)
+            settle(api, wish.name, within_s)
             api.call("PUT", function_path(wish.name, "/configuration"), changes)
-    settle(api, wish.name)
+    settle(api, wish.name, within_s)
     return existing is None
 
 
-def settle(api: Api, name: str) -> None:
+def _host_architecture(api: Api) -> str | None:
+    """What new functions are for unless somebody says it: what the gateway's machine is, not x86_64 whatever it is."""
+    return (api.find("GET", "/_lambent/status") or {}).get("architecture")
+
+
+def settle(api: Api, name: str, within_s: float = SETTLED_WITHIN_S) -> None:
     """Wait until nothing is pending. Raises click.ClickException with AWS's reason when it failed."""
     waits = 0
     while True:
@@ -95,8 +116,8 @@ def settle(api: Api, name: str) -> None:
                 raise click.ClickException(f"{name} cannot be used: {now.get(reason) or 'no reason given'}")
         if now.get("State") == "Active" and now.get("LastUpdateStatus") != "InProgress":
             return
-        if waits * 0.02 > SETTLED_WITHIN_S:
-            raise click.ClickException(f"{name} is still {now.get('State')} after {SETTLED_WITHIN_S:g} s")
+        if waits * 0.02 > within_s:
+            raise click.ClickException(f"{name} is still {now.get('State')} after {within_s:g} s")
         waits += 1
         time.sleep(0.02)
 
@@ -132,6 +153,7 @@ class Source:
     memory_mb: int | None
     timeout_s: int | None
     environment: Mapping[str, str] | None
+    architecture: str | None = None
 
     def wish(self, api: Api) -> tuple[Wish, str]:
         """The function, and from what runtime and handler were concluded. Raises click.ClickException."""
@@ -146,6 +168,7 @@ class Source:
             memory_mb=self.memory_mb,
             timeout_s=self.timeout_s,
             environment=self.environment,
+            architecture=self.architecture,
         )
         return wish, because
 
@@ -174,13 +197,27 @@ Examples:
   lambent deploy hello/ --watch
   lambent deploy . --name api --memory 512 --timeout 30 --env STAGE=test
   lambent deploy build/ --runtime python3.12 --handler app.handler --no-url
+  lambent deploy build/ --runtime python3.11 --architecture arm64
+  lambent deploy mine --image mine:latest
+  lambent deploy mine --image ./image.tar --handler app.handler
 
 Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .git, .venv, caches, what editors put there.""",
 )
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("target", metavar="DIR|NAME", required=False)
+@click.option(
+    "--image",
+    metavar="REF",
+    help="Deploy a container image as the function NAME (if not said, that of the image): a name that the Docker Engine has or "
+    "can pull, or the path of an OCI archive, an OCI layout or what `docker save` wrote.",
+)
 @click.option("--name", help="Name of the function; otherwise that of the directory.")
 @click.option("--runtime", help="For instance python3.12 or provided.al2023; otherwise told from the files.")
-@click.option("--handler", help="For instance app.handler; otherwise told from the files.")
+@click.option("--handler", help="For instance app.handler; otherwise told from the files. Of an image: its command.")
+@click.option(
+    "--architecture",
+    type=click.Choice(["x86_64", "arm64"]),
+    help="What the code is built for; if not said, a new function has that of the machine.",
+)
 @click.option("--memory", type=int, metavar="MB", help="Memory limit; if not said, 128 for a new function.")
 @click.option("--timeout", type=int, metavar="S", help="Time limit of an invocation; if not said, 3 for a new function.")
 @click.option(
@@ -194,10 +231,12 @@ Files that `.lambentignore` in DIR names (like .gitignore) are left out, and .gi
 @click.option("--watch", "stay", is_flag=True, help="Stay, and put every save online at once, until Ctrl-C.")
 @endpoint_option
 def command(
-    directory: Path,
+    target: str | None,
+    image: str | None,
     name: str | None,
     runtime: str | None,
     handler: str | None,
+    architecture: str | None,
     memory: int | None,
     timeout: int | None,
     variables: tuple[str, ...],
@@ -205,17 +244,35 @@ def command(
     stay: bool,
     endpoint: str,
 ) -> None:
-    """Put the directory DIR online as a function: create it, or bring it up to date."""
+    """Put the directory DIR, or a container image, online as a function: create it, or bring it up to date."""
+    environment = dict(_variable(text) for text in variables) if variables else None
     api = Api(endpoint)
-    directory = directory.resolve()
+    if image is not None:
+        uri = image_uri(image)
+        if runtime is not None or stay:
+            raise click.UsageError(f"{'--watch' if stay else '--runtime'} is for directories, not for images")
+        wish = Wish(
+            name=name or target or _name_of(image),
+            memory_mb=memory,
+            timeout_s=timeout,
+            environment=environment,
+            architecture=architecture,
+            command=None if handler is None else (handler,),
+        )
+        with following(f"getting {image}", lambda: _far(endpoint, uri)):
+            new = put(api, wish, uri)
+        _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} (image {image})", url=url)
+        return
+    directory = _directory(target)
     source = Source(
         directory=directory,
-        name=name or _name_for(directory),
+        name=name or _name_for(directory.name, directory),
         runtime=runtime,
         handler=handler,
         memory_mb=memory,
         timeout_s=timeout,
-        environment=dict(_variable(text) for text in variables) if variables else None,
+        environment=environment,
+        architecture=architecture,
     )
     wish, because = source.wish(api)
     if because:
@@ -223,16 +280,64 @@ def command(
     with bars() as step:
         package = source.package(step("packing"), quickly=stay)
         new = put(api, wish, package, step("uploading", "unpacking"))
-    click.echo(f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", err=True)
-    _warn_where_it_cannot_run(api, str(wish.runtime))
-    if url:
-        click.echo(publish_url(api, wish.name))
-    api.close()
+    _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", url=url)
     if stay:
         from gateway.cli.watch import Watch
 
         sys.stdout.flush()
         Watch(source, endpoint, wish, package, url=url).run()
+
+
+def _far(endpoint: str, uri: str) -> tuple[int, int] | None:
+    """How much of an image the gateway has: bytes here, bytes in all; None where it tells nothing."""
+    api = Api(endpoint, timeout_s=5)
+    try:
+        now = (api.find("GET", "/_lambent/status") or {}).get("pulls", {}).get(uri)
+    except click.ClickException:
+        return None
+    finally:
+        api.close()
+    return None if now is None else (now["done_bytes"], now["total_bytes"])
+
+
+def _finish(api: Api, name: str, done: str, *, url: bool) -> None:
+    """Tell what was done, what speaks against it, and where it answers."""
+    click.echo(done, err=True)
+    with waiting("looking whether it can run here"):
+        advice = api.find("GET", f"{ADVICE}{name}") or []
+    for sentence in advice:
+        click.echo(f"lambent: {name}: {sentence}", err=True)
+    if url:
+        click.echo(publish_url(api, name))
+    api.close()
+
+
+def image_uri(ref: str) -> str:
+    """What the gateway understands: a name as it is, a path absolute and with what it is. Raises click.BadParameter."""
+    scheme, colon, rest = ref.partition(":")
+    if not (colon and scheme in SCHEMES):
+        if not ref.startswith(("/", "./", "../")) and not ref.endswith(".tar"):
+            return ref
+        scheme, rest = "oci" if Path(ref).is_dir() else "oci-archive", ref
+    path, colon, tag = (rest, "", "") if Path(rest).exists() else rest.rpartition(":")
+    if not path or not Path(path).exists():
+        raise click.BadParameter(f"there is no file {path or rest}", param_hint="'--image'")
+    return f"{scheme}:{Path(path).resolve()}{colon}{tag}"
+
+
+def _name_of(ref: str) -> str:
+    last = ref.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    return _name_for(last.removesuffix(".tar"), ref)
+
+
+def _directory(target: str | None) -> Path:
+    if target is None:
+        raise click.UsageError("Missing argument 'DIR'.")
+    directory = Path(target)
+    if not directory.is_dir():
+        wrong = "is a file; an image is deployed with --image" if directory.exists() else "does not exist"
+        raise click.BadParameter(f"Directory {target!r} {wrong}.", param_hint="'DIR'")
+    return directory.resolve()
 
 
 def _detected(directory: Path, api: Api) -> Detected:
@@ -258,17 +363,10 @@ def node_runtimes(api: Api) -> list[str]:
     return sorted(there, key=lambda name: int(name.removeprefix("nodejs").removesuffix(".x")), reverse=True)
 
 
-def _warn_where_it_cannot_run(api: Api, runtime: str) -> None:
-    status = api.find("GET", "/_lambent/status") or {}
-    host = status.get("runtimes", {}).get(runtime)
-    if host is not None and not host["available"]:
-        click.echo(f"lambent: this host cannot run {runtime} yet: {host['detail']}", err=True)
-
-
-def _name_for(directory: Path) -> str:
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", directory.name).strip("-")[:64]
+def _name_for(text: str, what: object) -> str:
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64]
     if not name:
-        raise click.BadParameter(f"{directory} gives no name; say one", param_hint="--name")
+        raise click.BadParameter(f"{what} gives no name; say one", param_hint="--name")
     return name
 
 

@@ -30,7 +30,7 @@ from gateway.control.updates import Updates
 from gateway.control.urls import Urls
 from gateway.control.usage import Usage
 from gateway.control.versions import Versions
-from gateway.records import Layer
+from gateway.records import Layer, LayerVersion
 from gateway.store import Store
 from gateway.store.functions import SqliteStore
 
@@ -49,12 +49,14 @@ class Control:
         links: CodeLinks,
         settling: Settling,
         provisioned: ProvisionedConcurrency,
+        layer: Callable[[str], LayerVersion | None],
     ) -> None:
         self._store = store
         self._settling = settling
         self.catalog = catalog
         self.code = code
         self.provisioned = provisioned  #: to be told, by `watch`, whom to ask how far a version is
+        self.layer = layer  #: the layer version of an ARN, None where there is none any more
         self.links = links  #: for LambdaApi, which serves what they lead to
         self.rules: Mapping[str, Rule] = {}  #: by name of the operation
         self._images: tuple[Pulling, Images] | None = None
@@ -97,6 +99,7 @@ class Control:
         if (contradiction := usage.contradiction()) is not None:
             _log.warning("%s", contradiction)
         provisioned = ProvisionedConcurrency(names=names, changes=changes, usage=usage, clock=clock)
+        layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
         control = cls(
             store=store,
             catalog=catalog,
@@ -104,8 +107,8 @@ class Control:
             links=CodeLinks(store=code, clock=clock),
             settling=settling,
             provisioned=provisioned,
+            layer=layer_names.find,
         )
-        layer_names = LayerNames(account_id=account_id, region=region, catalog=layer_catalog)
         layer_use = LayerUse(names=layer_names, code=code)
         found_images = Images(find_image)
         pulling = Pulling(found_images=found_images, changes=changes, next_generation=next_generation)

@@ -74,6 +74,11 @@ class LayerNames:
         layer = self.catalog.get(name)
         return layer.versions.get(number) if layer else None
 
+    def find(self, arn: str) -> LayerVersion | None:
+        """The version with that ARN, which a function got when there was one."""
+        name, number = self.parse_version(arn, "lambda:GetLayerVersion")
+        return self.version(name, number)
+
     def used(self, arn: str) -> LayerVersion:
         """The version that a function asks for by its ARN. Texts recorded.
 

@@ -98,7 +98,7 @@ class Container:
         self._asked = False
         self._uncertain = False  # whether the engine has it, or will have it
 
-    async def start(self, config: Mapping[str, Any], architecture: Architecture, mode: Mode) -> cgroups.ContainerGroup:
+    async def start(self, config: Mapping[str, Any], architecture: Architecture | None, mode: Mode) -> cgroups.ContainerGroup:
         """Have the engine make and start it. Raises SandboxError, OSError; `remove` is due whatever it raises."""
         self._asked = True
         self._graveyard.living.add(self.name)

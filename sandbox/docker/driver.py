@@ -19,5 +19,8 @@ class DockerDriver(NativeDriver):
             return Support(False, why_not)
         return self._support.get(key.runtime) or Support(True, "if the Docker Engine has an image for it")
 
+    def _asks(self, key: StemKey) -> bool:
+        return True
+
     def _refused(self, key: StemKey) -> str | None:
         return None

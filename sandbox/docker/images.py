@@ -27,7 +27,7 @@ class EngineImages:
         else:
             name, pinned = uri, ""
         found = await fetched(self._engine, name, architecture)
-        extensions = await self._engine.extensions(found.id, architecture)
+        extensions = await self._engine.extensions(found.id)
         return of_config(
             found.id,
             pinned or resolved(uri, found),

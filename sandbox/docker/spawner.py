@@ -24,9 +24,11 @@ from sandbox.docker.runtimes import Runtimes
 from sandbox.docker.spread import PLACES, Spread
 from sandbox.errors import RuntimeUnavailable, SandboxError
 from sandbox.images.engine import EngineRefused
+from sandbox.images.programs import OWN
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
 from sandbox.native.driver import HOST_ARCHITECTURE
+from sandbox.native.imaged import EMULATED_STEM_S
 from sandbox.native.jail import Jail
 from sandbox.native.network import Network, Networks
 from sandbox.native.porters import read_only
@@ -38,7 +40,6 @@ HOLD: Final = "/.lambent"  #: where the holder is in a container
 PARALLEL: Final = max(4, 2 * (os.cpu_count() or 1))
 #: Of a container that is being made: an ordinary 1,024 would keep small functions beside it from the processors for seconds.
 _MAKING_SHARES: Final = 128
-EMULATED_STEM_S: Final = 90.0  #: an interpreter's start under qemu-user takes seconds, and many of them on a busy machine
 _NOBODY: Final = "65534:65534"
 _MOUNT_POINT: Final = "size=4k,mode=755"
 _NAMES: Final = frozenset({"/etc/resolv.conf", "/etc/hosts"})
@@ -93,6 +94,9 @@ class ContainerSpawner(Spawner):
     async def _image(self, message: Message) -> Image:
         return await self._images.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
 
+    async def _look(self, runtime: str, architecture: Architecture) -> None:
+        await self._runtimes.image(runtime, architecture)
+
     async def _give_birth(self, jail: Jail, request: Message, there: socket.socket, out: list[int], reply: Message) -> None:
         passed: list[int] = [there.detach()]
         mounts: dict[str, int] = {}
@@ -109,21 +113,21 @@ class ContainerSpawner(Spawner):
                 image = own or await self._runtimes.image(runtime, architecture)
                 config = self._config_of(jail, image, runtime)
                 try:
-                    jail.group = await container.start(config, architecture, self._config.cpu)
+                    jail.group = await container.start(config, None if own else architecture, self._config.cpu)
                 except EngineRefused as error:
                     raise RuntimeUnavailable(str(error)) from error
             self._must_live(jail)
-            interpreters = [] if own else self._runtimes.interpreters(runtime, container.pidfd)
+            found = OWN if own else self._runtimes.programs(runtime, container.pidfd)
             passed.insert(0, os.dup(container.pidfd))
             if self._ways.mounts == "move":
-                for target, path in self._files(jail, runtime=bool(interpreters)).items():
+                for target, path in self._files(jail, runtime=found.ours).items():
                     mounts[target] = read_only(path)
             network = await self._network(container, reply)
             passed += await self._common(jail, out, network)
             targets = ["/tmp"]
             if self._ways.mounts == "spread":
                 self._placed(jail, targets, passed)
-            message: Message = {"uid": jail.uid, "mounts": [*targets, *mounts], "interpreters": interpreters}
+            message: Message = {"uid": jail.uid, "image": False, "mounts": [*targets, *mounts], **found.message()}
             passed += mounts.values()
             mounts = {}
             passed += jail.group.join_fds([])
@@ -180,13 +184,13 @@ class ContainerSpawner(Spawner):
 
     def _config_of(self, jail: Jail, image: str, runtime: str) -> dict[str, Any]:
         """A container as AWS would have it: no network, no rights, nothing to write to but what init mounts."""
-        python = runtime.startswith("python")
-        mount_points = ["/tmp", *(["/var/task"] if runtime else []), *(["/var/runtime"] if python else [])]
+        ours = runtime.startswith(("python", "nodejs"))
+        mount_points = ["/tmp", *(["/var/task"] if runtime else []), *(["/var/runtime"] if ours else [])]
         binds = [f"{self._hold}:{HOLD}:ro"]
         if self._ways.mounts == "spread":
             mount_points = []
             binds += self._spread.binds(jail.name, list(PLACES) if runtime else ["/tmp"])
-            binds += [f"{path}:{target}:ro" for target, path in self._files(jail, runtime=python).items()]
+            binds += [f"{path}:{target}:ro" for target, path in self._files(jail, runtime=ours).items()]
         return {
             "Image": image,
             "Entrypoint": [HOLD],

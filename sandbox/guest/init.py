@@ -31,7 +31,7 @@ MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger"
 READ_ONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
 HIDDEN = ("/proc/acpi", "/proc/scsi")
 
-_FOR_THE_RUNTIME = ("environment", "python", "interpreter", "command", "directory")
+_FOR_THE_RUNTIME = ("environment", "python", "interpreter", "command", "directory", "foreign")
 
 
 class Sandbox:
@@ -58,6 +58,13 @@ class Sandbox:
 
         `ahead` says whether a program is started now already, or only when the function is there.
         """
+        connection = self.fork(ahead)
+        self.joined()
+        return connection
+
+    def fork(self, ahead=True):
+        # type: (bool) -> socket.socket
+        """The first half of it, which waits for nothing."""
         go_here, go_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         api_here, api_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
@@ -68,14 +75,19 @@ class Sandbox:
                 os._exit(launch.LAUNCH_FAILED)
         go_there.close()
         api_there.close()
-        said = go_here.recv(4096)  # waits until it has joined the cgroups and lost its rights
-        if said != b"r":
-            raise OSError(said.decode(errors="replace") or "the runtime process ended before it was given a function")
         self.runtime_pid = pid
         if self.go is not None:
             self.go.close()
         self.go = go_here
         return api_here
+
+    def joined(self):
+        # type: () -> None
+        """Wait until it has joined the cgroups and lost its rights. Raises OSError."""
+        assert self.go is not None
+        said = self.go.recv(4096)
+        if said != b"r":
+            raise OSError(said.decode(errors="replace") or "the runtime process ended before it was given a function")
 
     def _enter(self, keep):
         # type: (list[int]) -> None
@@ -373,10 +385,12 @@ def make_file_system(tmp_fd, uid):
     syscalls.mount_setattr(-100, "/", syscalls.MOUNT_ATTR_RDONLY)
 
 
-def serve(sandbox):
-    # type: (Sandbox) -> None
-    """Make a stem of it, say so, and be its init until the spawner goes."""
-    connection = sandbox.fork_runtime()
+def serve(sandbox, connection=None):
+    # type: (Sandbox, socket.socket | None) -> None
+    """Make a stem of it, say so, and be its init until the spawner goes. `connection`: of a runtime that is forked already."""
+    if connection is None:
+        connection = sandbox.fork()
+    sandbox.joined()
     messages.send(sandbox.control, {"event": "stem"}, [connection.fileno()])
     connection.close()
     sandbox.serve()

@@ -3,6 +3,7 @@
 The process is confined already, and gets the word on `go`, the socket that leads to init: the environment, and how to begin.
 """
 
+import errno
 import os
 import signal
 import time
@@ -63,6 +64,9 @@ def launch(go, api_fd, message, waiting=None):
         if not command:
             _say(go, "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
             return
+    if message.get("foreign"):  # an image of another architecture than the function's
+        _say(go, f"fork/exec {command[0]}: {os.strerror(errno.ENOEXEC).lower()}")
+        return
     _say(go, execute([str(part) for part in command], environment))
 
 

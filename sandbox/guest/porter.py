@@ -17,7 +17,7 @@ import sys
 
 import lambent_bootstrap
 
-from . import container, image, messages, syscalls, zygote
+from . import brought, container, image, messages, syscalls, zygote
 
 CONTROL_FD = 3
 
@@ -33,7 +33,7 @@ def serve(control):
             return
         reply = {"id": message["id"]}  # type: dict[str, object]
         try:
-            reply["pid"] = _image(fds, message) if "staging" in message else _container(fds, message, home)
+            reply["pid"] = _image(fds, message) if message["image"] else _container(fds, message, home)
         except OSError as error:
             reply["error"] = str(error)
         for fd in fds:
@@ -48,7 +48,7 @@ def _container(fds, message, home):
     try:
         pid = syscalls.clone_process(syscalls.CLONE_PARENT)
         if pid == 0:
-            container.main(fds, message)
+            brought.become(fds, message, container.enter)
     finally:
         syscalls.setns(home, syscalls.CLONE_NEWPID)
     return pid
@@ -59,7 +59,7 @@ def _image(fds, message):
     """Raises OSError."""
     pid = syscalls.clone_process(zygote.NAMESPACES)
     if pid == 0:
-        image.main(fds, message)
+        brought.become(fds, message, image.enter)
     return pid
 
 
@@ -71,6 +71,7 @@ def main():
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
     preloaded = sorted(lambent_bootstrap.loaded())
+    image.settle(sys.argv[1])
     gc.collect()
     gc.freeze()
     messages.send(control, {"ready": sys.version.split()[0], "preloaded": preloaded})

@@ -127,14 +127,17 @@ class Engine:
             found.get("Config") or {},
         )
 
-    async def create(self, name: str, config: Mapping[str, Any], architecture: Architecture) -> str:
-        """Make a container, not started; its id. Raises EngineUnavailable, EngineRefused."""
+    async def create(self, name: str, config: Mapping[str, Any], architecture: Architecture | None) -> str:
+        """Make a container, not started; its id. None: of an image whatever it was made for.
+
+        Raises EngineUnavailable, EngineRefused.
+        """
         async with self._asked(f"create container {name}") as docker:
             made = await docker._query_json(
                 "containers/create",
                 method="POST",
                 data=dict(config),
-                params={"name": name, "platform": f"linux/{PLATFORMS[architecture]}"},
+                params={"name": name, **({"platform": f"linux/{PLATFORMS[architecture]}"} if architecture else {})},
             )
         return str(made["Id"])
 
@@ -262,13 +265,13 @@ class Engine:
                 async for _ in docker.images.import_image(file, stream=True):
                     pass
 
-    async def extensions(self, image: str, architecture: Architecture) -> list[str]:
+    async def extensions(self, image: str) -> list[str]:
         """Names of the files in /opt/extensions of an image: a container that is never started tells them.
 
         Raises EngineUnavailable, EngineRefused.
         """
         config = {"Image": image, "Entrypoint": ["/-"], "NetworkDisabled": True, "Labels": {"lambent.look": "1"}}
-        one = await self.create(f"lambent-look-{secrets.token_hex(8)}", config, architecture)
+        one = await self.create(f"lambent-look-{secrets.token_hex(8)}", config, None)
         try:
             async with self._asked(f"look into {image}") as docker:
                 with await docker.containers.container(one).get_archive("/opt/extensions") as tar:

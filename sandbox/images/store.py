@@ -1,22 +1,19 @@
 """The images of the native driver: each unpacked once, under its digest, from an archive or from an engine that has it.
 
-    <directory>/<digest>/image.json     what the image says of itself
-    <directory>/<digest>/root/          its files; mounted read-only as the root of every sandbox that runs it
-
-A root is unpacked under a temporary name and renamed when it is complete, so what is there is whole.
+They lie on a shelf (`shelf.py`), which removes those that nobody needs. All together have a bound: where another one would not
+fit, what no function uses goes first, and then the image is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +22,29 @@ from sandbox.images import archive
 from sandbox.images.archive import Archived
 from sandbox.images.engine import PLATFORMS, Engine, EngineFailed, EngineImage, EngineRefused, PullBroken
 from sandbox.images.registry import credentials
+from sandbox.images.shelf import Shelf
+from sandbox.images.unpack import UNPACKED_MAX_BYTES
 from sandbox.spec import Architecture, Image
 
 
 class ImageStore:
-    """`engine` gives the images that are not files."""
+    """`engine` gives the images that are not files; all unpacked ones together take `max_bytes` of the disk at most. `in_use`
+    gives the ids of those that sandboxes have now; `told` hears how far one is: its URI, bytes that are done, bytes in all."""
 
-    def __init__(self, directory: Path, engine: Engine) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        engine: Engine,
+        max_bytes: int,
+        in_use: Callable[[], Collection[str]] = frozenset,
+        told: Callable[[str, int, int], None] = lambda uri, done, total: None,
+    ) -> None:
+        self.shelf = Shelf(directory, in_use)
         self._engine = engine
+        self._max_bytes = max_bytes
+        self._told = told
         self._under_way: dict[str, asyncio.Task[Image]] = {}
-
-    def root(self, image_id: str) -> Path | None:
-        """The files of an image that is here."""
-        path = self._directory / _name(image_id) / "root"
-        return path if path.is_dir() else None
+        self._unpacking = asyncio.Lock()  # one at a time: what is left of the bound is one number
 
     async def resolve(self, uri: str, architecture: Architecture) -> Image:
         """What a URI means now, unpacked. Raises ImageError, EngineUnavailable, OSError."""
@@ -48,24 +53,15 @@ class ImageStore:
             found = await loop.run_in_executor(None, archive.read, uri, *place, PLATFORMS[architecture])
             return await self._once(found.id, uri, f"{uri}@{found.id}", found)
         image = await fetched(self._engine, uri, architecture)
-        if (here := self._read(image.id)) is not None:
+        if (here := self.shelf.find(image.id)) is not None:
             return dataclasses.replace(here, resolved_uri=resolved(uri, image))  # it may be known by another name
-        with tempfile.NamedTemporaryFile(dir=self._made(), prefix="saved.") as file:
+        with tempfile.NamedTemporaryFile(dir=self.shelf.made(), prefix="saved.") as file:
             await self._engine.save(image.id, file.fileno())
             saved = await loop.run_in_executor(None, archive.read, uri, file.name, "", PLATFORMS[architecture])
             return await self._once(image.id, uri, resolved(uri, image), saved)
 
-    def _made(self) -> Path:
-        self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        return self._directory
-
-    def _read(self, image_id: str) -> Image | None:
-        if self.root(image_id) is None:
-            return None
-        return Image.of(json.loads((self._directory / _name(image_id) / "image.json").read_text()))
-
     async def _once(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
-        if (here := self._read(image_id)) is not None:
+        if (here := self.shelf.find(image_id)) is not None:
             return dataclasses.replace(here, resolved_uri=resolved_uri)
         task = self._under_way.get(image_id)
         if task is None:
@@ -75,27 +71,52 @@ class ImageStore:
         return dataclasses.replace(await asyncio.shield(task), resolved_uri=resolved_uri)
 
     async def _unpack(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
-        work = Path(tempfile.mkdtemp(dir=self._made(), prefix="making."))
-        try:
-            os.chmod(work, 0o711)
-            os.mkdir(work / "root", 0o755)
-            layers = [[layer.path, layer.offset, layer.size, layer.digest] for layer in found.layers]
-            command = (sys.executable, "-m", "sandbox.images.unpack", str(work / "root"), json.dumps(layers))
-            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-            said, _ = await process.communicate()
-            answer: dict[str, Any] = (
-                json.loads(said.splitlines()[-1]) if said else {"error": f"unpacking ended with {process.returncode}"}
-            )
-            if "error" in answer:
-                raise ImageError(f"Source image {uri} cannot be unpacked: {answer['error']}")
+        async with self._unpacking:
             size = sum(layer.size for layer in found.layers)
-            image = of_config(image_id, resolved_uri, size, found.config, found.config.get("config") or {}, answer["extensions"])
-            (work / "image.json").write_text(json.dumps(image.plain()))
-            with contextlib.suppress(FileExistsError):
-                os.rename(work, self._directory / _name(image_id))
-            return image
-        finally:
-            await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(work, ignore_errors=True))
+            work = self.shelf.work("making")
+            try:
+                os.mkdir(work / "root", 0o755)
+                answer = await self._unpacked(work / "root", found, uri, await self._room(size, uri))
+                image = of_config(
+                    image_id, resolved_uri, size, found.config, found.config.get("config") or {}, answer["extensions"]
+                )
+                self.shelf.add(work, image, answer["bytes"])
+                return image
+            finally:
+                await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(work, ignore_errors=True))
+
+    async def _room(self, least_bytes: int, uri: str) -> int:
+        """What may be unpacked now. Raises ImageError where not even `least_bytes` may."""
+        room = self._max_bytes - self.shelf.bytes()
+        if room < max(least_bytes, min(UNPACKED_MAX_BYTES, self._max_bytes)):
+            await self.shelf.make_room()
+            room = self._max_bytes - self.shelf.bytes()
+        if room < least_bytes:
+            raise ImageError(f"Source image {uri} cannot be unpacked: {self._full()}")
+        return min(room, UNPACKED_MAX_BYTES)
+
+    def _full(self) -> str:
+        used, most = self.shelf.bytes() >> 20, self._max_bytes >> 20
+        return f"the images of functions take {used} MB of the {most} MB that images_max_mb gives them"
+
+    async def _unpacked(self, root: Path, found: Archived, uri: str, room_bytes: int) -> dict[str, Any]:
+        """Raises ImageError."""
+        layers = [[layer.path, layer.offset, layer.size, layer.digest] for layer in found.layers]
+        command = (sys.executable, "-m", "sandbox.images.unpack", str(root), str(room_bytes), json.dumps(layers))
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=1 << 20)
+        assert process.stdout is not None
+        answer: dict[str, Any] = {}
+        async for line in process.stdout:
+            answer = json.loads(line)
+            if "done" in answer:
+                self._told(uri, answer["done"], sum(layer.size for layer in found.layers))
+        if await process.wait() != 0 and "error" not in answer:
+            answer = {"error": f"unpacking ended with {process.returncode}"}
+        if answer.get("too_large") and room_bytes < UNPACKED_MAX_BYTES:
+            answer["error"] = self._full()
+        if "error" in answer:
+            raise ImageError(f"Source image {uri} cannot be unpacked: {answer['error']}")
+        return answer
 
 
 async def fetched(engine: Engine, uri: str, architecture: Architecture) -> EngineImage:
@@ -139,7 +160,3 @@ def of_config(
         environment=dict(str(one).partition("=")[::2] for one in config.get("Env") or ()),
         extensions=tuple(extensions),
     )
-
-
-def _name(image_id: str) -> str:
-    return image_id.partition(":")[2]

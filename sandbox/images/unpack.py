@@ -1,8 +1,9 @@
 """Unpacks the layers of an image into a directory, from inside it: a program that goes there by chroot before it writes a byte.
 
-``python -m sandbox.images.unpack DIRECTORY LAYERS``, LAYERS as JSON: [[path, offset, size, digest], …]. Whatever names,
-symlinks and hard links an archive holds, they lead nowhere but into the image. Devices and pipes are left out. The last line
-that it writes is JSON: the names of the files in /opt/extensions, or what went wrong.
+``python -m sandbox.images.unpack DIRECTORY BYTES LAYERS``, BYTES: the most that it may take, LAYERS as JSON: [[path, offset,
+size, digest], …]. Whatever names, symlinks and hard links an archive holds, they lead nowhere but into the image. Devices and
+pipes are left out. It writes lines of JSON: how many bytes of the layers are done, now and then, and at last the files in
+/opt/extensions and what it takes, or what went wrong.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ import tarfile
 import zlib
 from typing import Final
 
+#: How often it is told how far it is, in bytes of the layers as they lie there.
+_TOLD_BYTES: Final = 16 << 20
 #: What could be imported later than the chroot is imported before it.
 _NEEDED: Final = (bz2, encodings.idna, gzip, lzma, zlib)
 UNPACKED_MAX_BYTES: Final = 10 << 30  #: as AWS has it for an image
 _OPAQUE: Final = ".wh..wh..opq"
 _WHITEOUT: Final = ".wh."
 #: What sandboxes mount something on.
-_DIRECTORIES: Final = ("proc", "dev", "sys", "tmp", "etc", "var", "run")
+_DIRECTORIES: Final = ("proc", "dev", "sys", "tmp", "etc", "var", "run", "opt", "var/task", "var/runtime")
 _FILES: Final = ("etc/passwd", "etc/hosts", "etc/resolv.conf")
 
 
 class Section(io.RawIOBase):
     """A part of a file; `digest` is of what was read of it so far."""
+
+    done = 0  # of all parts
+    told = 0
 
     def __init__(self, file: io.FileIO, offset: int, size: int) -> None:
         self._file = file
@@ -50,14 +56,23 @@ class Section(io.RawIOBase):
         buffer[: len(data)] = data
         self._left -= len(data)
         self.digest.update(data)
+        Section.done += len(data)
+        if Section.done >= Section.told + _TOLD_BYTES:
+            Section.told = Section.done
+            print(json.dumps({"done": Section.done}), flush=True)
         return len(data)
 
 
-class Unpacker:
-    """The root directory of this process is the image."""
+class TooLarge(ValueError):
+    """It is larger than what it may take."""
 
-    def __init__(self) -> None:
-        self._bytes = 0
+
+class Unpacker:
+    """The root directory of this process is the image, which may take `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.bytes = 0
+        self._max_bytes = max_bytes
         self._made: set[str] = set()  # by this layer
 
     def layer(self, source: io.BufferedReader) -> None:
@@ -86,9 +101,9 @@ class Unpacker:
         if member.isdir():
             os.makedirs(path, exist_ok=True)
         elif member.isreg():
-            self._bytes += member.size
-            if self._bytes > UNPACKED_MAX_BYTES:
-                raise ValueError("it is larger than 10 GB")
+            self.bytes += member.size
+            if self.bytes > self._max_bytes:
+                raise TooLarge(f"it is larger than {self._max_bytes >> 20} MB")
             source = tar.extractfile(member)
             assert source is not None
             with open(path, "xb") as file:
@@ -143,13 +158,13 @@ def extensions() -> list[str]:
 
 
 def main() -> int:
-    directory, layers = sys.argv[1], json.loads(sys.argv[2])
+    directory, max_bytes, layers = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     opened = [io.FileIO(path) for path, _, _, _ in layers]
     os.chroot(directory)
     os.chdir("/")
     os.umask(0o022)
     try:
-        unpacker = Unpacker()
+        unpacker = Unpacker(max_bytes)
         for file, (_, offset, size, digest) in zip(opened, layers, strict=True):
             section = Section(file, offset, size)
             unpacker.layer(io.BufferedReader(section, 1 << 20))
@@ -157,9 +172,9 @@ def main() -> int:
                 raise ValueError(f"layer {digest} is damaged")
         _complete()
     except (OSError, tarfile.TarError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
-        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        print(json.dumps({"error": f"{type(error).__name__}: {error}", "too_large": isinstance(error, TooLarge)}))
         return 1
-    print(json.dumps({"extensions": extensions()}))
+    print(json.dumps({"extensions": extensions(), "bytes": unpacker.bytes}))
     return 0
 
 

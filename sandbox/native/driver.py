@@ -16,12 +16,13 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, ImageError, RuntimeUnavailable, SandboxError, SandboxGone
 from sandbox.images.emulation import emulation
+from sandbox.images.engine import PLATFORMS
 from sandbox.native import cpu, plan
 from sandbox.native.channel import Channel, Message
 from sandbox.native.places import LAMBDA_API, RUNTIME_API
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0
 RECONNECT_S = 0.02
+KEPT_AT_ONCE = 1000  #: ids in one message, which may have 160 KB
 Received = Callable[[Message, list[int]], None]
 HOST_ARCHITECTURE = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}.get(platform.machine())
 
@@ -114,7 +116,10 @@ class NativeHandle:
     def _what(self, spec: FunctionSpec) -> Message:
         """The function itself: its directories, or the program of its image."""
         if spec.program is not None:
-            return {"python": "none", "command": spec.program.command, "directory": spec.program.directory}
+            # An emulator would run it; AWS has none, and this is where that is to be found out.
+            foreign = spec.program.architecture not in ("", PLATFORMS[spec.architecture])
+            command, directory = spec.program.command, spec.program.directory
+            return {"python": "none", "command": command, "directory": directory, "foreign": foreign}
         top_level = _top_level(spec.code_path)
         if spec.opt_path:
             top_level += _of_layers(spec.opt_path, spec.runtime)
@@ -279,6 +284,7 @@ class NativeDriver:
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
         self._closing = False
         self.pulls: dict[str, tuple[int, int]] = {}
+        self._kept: list[StemKey] | None = None
         self.spawner_ends = 0  #: how often the spawner ended although it should not have
 
     async def start(self) -> None:
@@ -295,13 +301,40 @@ class NativeDriver:
             why_not = emulation(key.architecture)
             return Support(why_not is None, why_not or "an image's own program")
         if key.architecture is not HOST_ARCHITECTURE:
-            return Support(
-                False,
-                f"this host is {HOST_ARCHITECTURE}, and zip functions run on its own interpreters: for {key.architecture} start "
-                "Lambent with --driver docker and make the runtime's image (deploy/images/build), or deploy an image",
-            )
+            why_not = emulation(key.architecture)
+            return Support(why_not is None, why_not or "emulated, in an image's files")
         missing = Support(False, f"the native driver has no runtime {key.runtime}")
         return self._support.get(key.runtime, missing)
+
+    async def look(self, key: StemKey) -> Support:
+        """Raises DriverUnavailable, SandboxError."""
+        support = self.support(key)
+        if support.available and not key.image and self._asks(key):
+            try:
+                await self.request({"op": "look", "runtime": key.runtime, "architecture": key.architecture})
+            except RuntimeUnavailable as error:
+                return Support(False, str(error))
+        return support
+
+    def _asks(self, key: StemKey) -> bool:
+        """Whether the spawner knows more about this runtime than it has said."""
+        return key.architecture is not HOST_ARCHITECTURE
+
+    def keep(self, keys: Collection[StemKey]) -> None:
+        self._kept = list(keys)
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        if self._kept is None:
+            return
+        images = [key.image for key in self._kept if key.image]
+        runtimes = [[key.runtime, key.architecture] for key in self._kept if not key.image]
+        while True:
+            now, images = images[:KEPT_AT_ONCE], images[KEPT_AT_ONCE:]
+            self.tell({"op": "keep", "images": now, "runtimes": runtimes, "more": bool(images)})
+            runtimes = []
+            if not images:
+                return
 
     async def image(self, uri: str, architecture: Architecture) -> Image:
         """Raises ImageError, DriverUnavailable, SandboxError."""
@@ -406,6 +439,7 @@ class NativeDriver:
                 if "ways" in message:
                     self.isolation += f"; {message['ways']}"
                 self._connected.set()
+                self._tell_kept()
             case "pull" if message["uri"] in self.pulls:
                 done, total = message["done"], message["total"]
                 assert isinstance(done, int)

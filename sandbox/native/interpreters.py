@@ -1,51 +1,49 @@
 """Which CPythons this host has, and which AWS runtime each of them can serve.
 
-Found by looking where people put them (PATH, /usr, /usr/local, /opt, pyenv, uv, asdf and mise under every home that can be
-read), known by their real path, and believed only after each was run once. A virtual environment leads to the interpreter that
-it was made from. Of each minor version the best is taken: complete before incomplete, newest patch first.
-
-Nothing is run that somebody else could have put there: this process may be root, and zygotes are. Trusted are files that belong,
-with all directories above them, to root, to this process's user, or to the user who called sudo.
+Found and believed as `searching.py` has it: in PATH, /usr, /usr/local, /opt, and what pyenv, uv, asdf and mise keep under every
+home that can be read. A virtual environment leads to the interpreter that it was made from. Of each minor version the best is
+taken: complete before incomplete, newest patch first.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
-import functools
 import os
-import pwd
 import re
-import stat
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox.driver import Support
+from sandbox.native import searching
 
 OLDEST = (3, 8)
 PYTHON_RUNTIMES = tuple(f"python3.{minor}" for minor in range(8, 15))
 PROVIDED_RUNTIMES = ("provided.al2", "provided.al2023")
-RUN_S = 3.0  #: an interpreter that takes longer to say its version is not one
 
 _NAME = re.compile(r"python3(\.\d+)?")
-_HOME_DIRECTORIES = (
-    ".pyenv/versions/*/bin",
-    ".local/share/uv/python/*/bin",
-    ".asdf/installs/python/*/bin",
-    ".local/share/mise/installs/python/*/bin",
-)
-_SYSTEM_DIRECTORIES = (
-    "usr/bin",
-    "usr/local/bin",
-    "bin",
-    "opt/*/bin",
-    "opt/python/*/bin",
-    "opt/pyenv/versions/*/bin",
-    "usr/local/pyenv/versions/*/bin",
+PLACES = searching.Places(
+    system=(
+        "usr/bin",
+        "usr/local/bin",
+        "bin",
+        "opt/*/bin",
+        "opt/python/*/bin",
+        "opt/pyenv/versions/*/bin",
+        "usr/local/pyenv/versions/*/bin",
+    ),
+    homes=(
+        ".pyenv/versions/*/bin",
+        ".local/share/uv/python/*/bin",
+        ".asdf/installs/python/*/bin",
+        ".local/share/mise/installs/python/*/bin",
+    ),
+    variables=(
+        ("PYENV_ROOT", "versions/*/bin"),
+        ("UV_PYTHON_INSTALL_DIR", "*/bin"),
+        ("XDG_DATA_HOME", "uv/python/*/bin"),
+    ),
 )
 
 # Runs under whatever is found, so nothing newer than Python 3.0, and nothing that costs an import.
@@ -91,84 +89,15 @@ class Interpreter:
         return f"CPython {'.'.join(map(str, self.version))} at {self.executable}{lacks}"
 
 
-def home_directories() -> Iterator[Path]:
-    """Every home directory that there may be; some may come twice."""
-    yield Path.home()
-    with contextlib.suppress(KeyError, OSError):
-        yield from {Path(entry.pw_dir) for entry in pwd.getpwall()}
-    with contextlib.suppress(OSError):
-        yield from Path("/home").iterdir()
-
-
-def search_directories(root: Path, homes: Iterable[Path], environ: dict[str, str]) -> Iterator[Path]:
-    """Where interpreters may be, likeliest first; some may not exist, some may come twice."""
-    yield from (Path(entry) for entry in environ.get("PATH", "").split(":") if entry.startswith("/"))
-    patterns = [(root, pattern) for pattern in _SYSTEM_DIRECTORIES]
-    for variable, pattern in (
-        ("PYENV_ROOT", "versions/*/bin"),
-        ("UV_PYTHON_INSTALL_DIR", "*/bin"),
-        ("XDG_DATA_HOME", "uv/python/*/bin"),
-    ):
-        if environ.get(variable, "").startswith("/"):
-            patterns.append((Path(environ[variable]), pattern))
-    patterns += [(home, pattern) for home in homes if home != Path("/") for pattern in _HOME_DIRECTORIES]
-    for base, pattern in patterns:
-        with contextlib.suppress(OSError):
-            yield from sorted(base.glob(pattern))
-
-
-def candidates(directories: Iterable[Path]) -> list[Path]:
-    """Real paths of what looks like an interpreter from Python 3.8 on, each once."""
-    found: dict[Path, None] = {}
-    for directory in dict.fromkeys(directories):
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(directory), reverse=True):
-                match = _NAME.fullmatch(name)
-                if match is None or (match[1] and int(match[1][1:]) < OLDEST[1]):
-                    continue
-                path = (directory / name).resolve()
-                if path not in found and is_program(path):
-                    found[path] = None
-    return list(found)
-
-
-def is_program(path: Path) -> bool:
-    """No script: pyenv's shims are, and would run something else."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return os.access(path, os.X_OK) and file.read(2) not in (b"#!", b"")
-    return False
-
-
-def is_trusted(path: Path, owners: frozenset[int] | None = None) -> bool:
-    """`owners` are user ids; by default root, ourselves and whoever called sudo."""
-    if owners is None:
-        sudo = os.environ.get("SUDO_UID", "")
-        owners = frozenset({0, os.geteuid(), *([int(sudo)] if sudo.isdigit() and os.geteuid() == 0 else [])})
-    try:
-        found = [part.stat() for part in (path, *path.parents)]
-    except OSError:
-        return False
-    return all(each.st_uid in owners and (not each.st_mode & stat.S_IWOTH or each.st_mode & stat.S_ISVTX) for each in found)
-
-
-@functools.cache
-def _run(path: Path, _modified_ns: int, _size: int) -> str:
-    """What the interpreter answers, or nothing. Asked once as long as the file stays the same."""
-    command = [str(path), "-I", "-S", "-c", _QUESTION]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env={}, cwd="/", text=True, timeout=RUN_S)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+def is_name(name: str) -> bool:
+    """Whether a program of that name may be a Python from 3.8 on."""
+    match = _NAME.fullmatch(name)
+    return match is not None and not (match[1] and int(match[1][1:]) < OLDEST[1])
 
 
 def inspect(path: Path) -> Interpreter | None:
     """Run what is at `path`; None for what is no interpreter that we can use."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return read_answer(path, _run(path, status.st_mtime_ns, status.st_size))
+    return read_answer(path, searching.answer(path, "-I", "-S", "-c", _QUESTION))
 
 
 def read_answer(path: Path, answer: str) -> Interpreter | None:
@@ -182,7 +111,7 @@ def read_answer(path: Path, answer: str) -> Interpreter | None:
         return None
     if not path.is_relative_to(tree):  # a copy in a virtual environment
         path = tree / "bin" / f"python{version[0]}.{version[1]}"
-        if not is_trusted(path):
+        if not searching.is_trusted(path):
             return None
     return Interpreter(
         version[:3], path, tree, Path(library).resolve().parent if library else None, tuple(missing), version[3] == "final"
@@ -196,20 +125,14 @@ def find_interpreters(root: Path = Path("/"), homes: Iterable[Path] | None = Non
     this.
     """
     own = Path(getattr(sys, "_base_executable", sys.executable)).parent
-    directories = [*search_directories(root, list(home_directories()) if homes is None else homes, dict(os.environ)), own]
-    paths = list(filter(is_trusted, candidates(directories)))
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return best(found for found in pool.map(inspect, paths) if found is not None)
+    homes = searching.home_directories() if homes is None else homes
+    directories = [*PLACES.directories(root, list(homes), dict(os.environ)), own]
+    return best(searching.inspected(searching.candidates(directories, is_name), inspect))
 
 
 def best(found: Iterable[Interpreter]) -> list[Interpreter]:
     """One for each minor version, oldest first."""
-    chosen: dict[tuple[int, int], Interpreter] = {}
-    for interpreter in found:
-        known = chosen.get(interpreter.version[:2])
-        if known is None or _rank(interpreter) > _rank(known):
-            chosen[interpreter.version[:2]] = interpreter
-    return [chosen[version] for version in sorted(chosen)]
+    return searching.best(found, lambda each: each.version[:2], _rank)
 
 
 def _rank(interpreter: Interpreter) -> tuple[bool, int, bool, tuple[int, int, int]]:

@@ -55,6 +55,7 @@ class Jail:
         self.group = group
         self.container: Container | None = None
         self.stem_s = STEM_S  #: patience with what it takes to become a stem
+        self.image = ""  #: id of the one whose files are its root
         self.specialised = False
         self.has_extension_log = False
         self._on_exit = on_exit

@@ -1,47 +1,44 @@
 """Which Node.js this host has, and which AWS runtime each of them can serve.
 
-Found and believed as Pythons are (`interpreters.py`): looked for where people and version managers put them (PATH, /usr,
-/usr/local, /opt; nvm, fnm, volta, n, asdf and mise under every home that can be read), known by the real path, trusted by owner,
-and run once. AWS has even major versions only; of each the newest is taken.
+Found and believed as Pythons are (`searching.py`): in PATH, /usr, /usr/local, /opt, and what nvm, fnm, volta, n, asdf and mise
+keep under every home that can be read. AWS has even major versions only; of each the newest is taken.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
-import subprocess
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox.driver import Support
-from sandbox.native import interpreters
+from sandbox.native import searching
 
 MAJORS = (18, 20, 22, 24, 26)
 NODE_RUNTIMES = tuple(f"nodejs{major}.x" for major in MAJORS)
 
 _NAME = re.compile(r"node(js)?(-?\d+)?")
-_HOME_DIRECTORIES = (
-    ".nvm/versions/node/*/bin",
-    ".local/share/fnm/node-versions/*/installation/bin",
-    ".fnm/node-versions/*/installation/bin",
-    ".volta/tools/image/node/*/bin",
-    "n/n/versions/node/*/bin",
-    ".n/n/versions/node/*/bin",
-    ".asdf/installs/nodejs/*/bin",
-    ".local/share/mise/installs/node/*/bin",
-)
-_SYSTEM_DIRECTORIES = ("usr/bin", "usr/local/bin", "bin", "opt/*/bin", "opt/node*/*/bin", "usr/local/n/versions/node/*/bin")
-_VARIABLES = (
-    ("NVM_DIR", "versions/node/*/bin"),
-    ("FNM_DIR", "node-versions/*/installation/bin"),
-    ("VOLTA_HOME", "tools/image/node/*/bin"),
-    ("N_PREFIX", "n/versions/node/*/bin"),
-    ("XDG_DATA_HOME", "fnm/node-versions/*/installation/bin"),
+PLACES = searching.Places(
+    system=("usr/bin", "usr/local/bin", "bin", "opt/*/bin", "opt/node*/*/bin", "usr/local/n/versions/node/*/bin"),
+    homes=(
+        ".nvm/versions/node/*/bin",
+        ".local/share/fnm/node-versions/*/installation/bin",
+        ".fnm/node-versions/*/installation/bin",
+        ".volta/tools/image/node/*/bin",
+        "n/n/versions/node/*/bin",
+        ".n/n/versions/node/*/bin",
+        ".asdf/installs/nodejs/*/bin",
+        ".local/share/mise/installs/node/*/bin",
+    ),
+    variables=(
+        ("NVM_DIR", "versions/node/*/bin"),
+        ("FNM_DIR", "node-versions/*/installation/bin"),
+        ("VOLTA_HOME", "tools/image/node/*/bin"),
+        ("N_PREFIX", "n/versions/node/*/bin"),
+        ("XDG_DATA_HOME", "fnm/node-versions/*/installation/bin"),
+    ),
 )
 _QUESTION = """
 const own = require('path').resolve(process.execPath, '../../lib') + '/'
@@ -68,50 +65,14 @@ class Node:
         return f"Node.js {'.'.join(map(str, self.version))} at {self.executable}"
 
 
-def search_directories(root: Path, homes: Iterable[Path], environ: dict[str, str]) -> Iterator[Path]:
-    """Where it may be, likeliest first; some may not exist, some may come twice."""
-    yield from (Path(entry) for entry in environ.get("PATH", "").split(":") if entry.startswith("/"))
-    patterns = [(root, pattern) for pattern in _SYSTEM_DIRECTORIES]
-    patterns += [(Path(environ[name]), pattern) for name, pattern in _VARIABLES if environ.get(name, "").startswith("/")]
-    patterns += [(home, pattern) for home in homes if home != Path("/") for pattern in _HOME_DIRECTORIES]
-    for base, pattern in patterns:
-        with contextlib.suppress(OSError):
-            yield from sorted(base.glob(pattern))
-
-
-def candidates(directories: Iterable[Path]) -> list[Path]:
-    """Real paths of what looks like Node.js, each once."""
-    found: dict[Path, None] = {}
-    for directory in dict.fromkeys(directories):
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(directory)):
-                if _NAME.fullmatch(name):
-                    path = (directory / name).resolve()
-                    if interpreters.is_program(path):
-                        found[path] = None
-    return list(found)
-
-
-@functools.cache
-def _run(path: Path, _modified_ns: int, _size: int) -> str:
-    """What it answers, or nothing. Asked once as long as the file stays the same."""
-    command = [str(path), "-e", _QUESTION]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env={}, cwd="/", text=True, timeout=interpreters.RUN_S
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+def is_name(name: str) -> bool:
+    """Whether a program of that name may be a Node.js."""
+    return _NAME.fullmatch(name) is not None
 
 
 def inspect(path: Path) -> Node | None:
     """Run what is at `path`; None for what is no Node.js of a version that AWS has."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return read_answer(path, _run(path, status.st_mtime_ns, status.st_size))
+    return read_answer(path, searching.answer(path, "-e", _QUESTION))
 
 
 def read_answer(path: Path, answer: str) -> Node | None:
@@ -131,20 +92,14 @@ def find_nodes(root: Path = Path("/"), homes: Iterable[Path] | None = None) -> l
 
     `root` and `homes` say where the usual places are looked for; PATH counts in any case.
     """
-    directories = search_directories(root, list(interpreters.home_directories()) if homes is None else homes, dict(os.environ))
-    paths = list(filter(interpreters.is_trusted, candidates(directories)))
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return best(found for found in pool.map(inspect, paths) if found is not None)
+    homes = searching.home_directories() if homes is None else homes
+    directories = PLACES.directories(root, list(homes), dict(os.environ))
+    return best(searching.inspected(searching.candidates(directories, is_name), inspect))
 
 
 def best(found: Iterable[Node]) -> list[Node]:
     """The newest of each major version, oldest first."""
-    chosen: dict[int, Node] = {}
-    for node in found:
-        known = chosen.get(node.version[0])
-        if known is None or node.version > known.version:
-            chosen[node.version[0]] = node
-    return [chosen[major] for major in sorted(chosen)]
+    return searching.best(found, lambda node: node.version[0], lambda node: node.version)
 
 
 def support(nodes: Iterable[Node]) -> dict[str, Support]:

@@ -29,7 +29,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +456,12 @@ class PlainDriver:
     def node(self, runtime: str) -> nodes.Node | None:
         """Of a Node.js function."""
         return self._nodes.get(runtime)
+
+    async def look(self, key: StemKey) -> Support:
+        return self.support(key)
+
+    def keep(self, keys: Collection[StemKey]) -> None:
+        """Nothing is kept for functions."""
 
     async def image(self, uri: str, architecture: Architecture) -> Image:
         """Raises ImageError."""

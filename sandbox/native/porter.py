@@ -23,7 +23,10 @@ _SCRIPTS = {
 
 def install(directory: Path) -> None:
     """What stands at /var/runtime in a container: the runtime and the guest's package, in a new directory."""
-    shutil.copytree(GUEST, directory / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "DESIGN.md"))
+    shutil.copytree(
+        GUEST, directory / "lambent_guest", ignore=shutil.ignore_patterns("__pycache__", "python", "node", "DESIGN.md")
+    )
+    shutil.copytree(GUEST / "node", directory / "lambent_node", ignore=shutil.ignore_patterns("DESIGN.md"))
     for path in sorted((GUEST / "python").glob("lambent_*.py")):
         shutil.copyfile(path, directory / path.name)
     for name, text in _SCRIPTS.items():
@@ -43,7 +46,7 @@ def main() -> None:
     syscalls.close_range(CONTROL_FD + 1, 0x7FFFFFFF)
     script = os.path.join(arguments["runtime"], "lambent_porter.py")
     # Isolated from the environment, and from packages of the host: a module of theirs must not be part of every init.
-    os.execve(sys.executable, [sys.executable, "-E", "-S", script], {"LC_CTYPE": "C.UTF-8"})
+    os.execve(sys.executable, [sys.executable, "-E", "-S", script, arguments["root"]], {"LC_CTYPE": "C.UTF-8"})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The porter of a spawner, and the files that its inits mount into containers and images.
 
+    <directory>/root/         where the porter makes a root of its own
     <directory>/runtime/      what becomes /var/runtime where an image's own interpreter runs the function
     <directory>/users/UID     what becomes /etc/passwd
     <directory>/resolv.conf   hosts
@@ -39,6 +40,7 @@ class Porters(Zygotes):
         """Make the files anew. Raises OSError."""
         self.remove()
         (self.directory / "users").mkdir(parents=True)
+        (self.directory / "root").mkdir()
         (self.directory / "runtime").mkdir()
         porter.install(self.directory / "runtime")
         (self.directory / "resolv.conf").write_text(self._resolv_conf)
@@ -55,7 +57,8 @@ class Porters(Zygotes):
         zygote = Zygote(runtime, self._inits)
 
         def command(control_fd: int) -> list[str]:
-            arguments = {"runtime": str(self.directory / "runtime"), "join": self._join, "control_fd": control_fd}
+            places = {name: str(self.directory / name) for name in ("runtime", "root")}
+            arguments = {**places, "join": self._join, "control_fd": control_fd}
             return [sys.executable, "-m", "sandbox.native.porter", json.dumps(arguments)]
 
         await zygote.start(command)

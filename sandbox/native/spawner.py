@@ -7,7 +7,10 @@ It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numb
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
     {"n", "op": "socket", "id"}                   → descriptor: an unconnected TCP socket of the sandbox's network
-    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}, {"op": "kill_at", "id", "at_s"}: not answered
+    {"n", "op": "image", "uri", "architecture"}   → {"image"}: what a name means now, unpacked
+    {"n", "op": "look", "runtime", "architecture"} → {}: a zip runtime of another architecture is there, and ready
+    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}, {"op": "kill_at", "id", "at_s"},
+    {"op": "keep", "images", "runtimes", "more"}: not answered
     and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
 
 Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
@@ -36,14 +39,14 @@ from sandbox import process_log
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
 from sandbox.guest import syscalls
 from sandbox.images.engine import DEFAULT_URL, Engine
-from sandbox.images.store import ImageStore
 from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
 from sandbox.native.cpu import Mode
+from sandbox.native.imaged import Imaged, is_imaged
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, tcp_socket, wish
-from sandbox.native.porters import Porters, read_only
+from sandbox.native.porters import Porters
 from sandbox.native.spares import Spares
 from sandbox.native.trees import Tree, support, trees
 from sandbox.native.volumes import Volumes
@@ -59,7 +62,6 @@ SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 K
 PULL_TOLD_S = 0.1
 SPARE_NETWORKS = 32  #: the same; three descriptors
 _ID = re.compile(r"[a-z0-9-]{1,40}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Config:
     docker_mounts: Literal["auto", "move", "spread"] = "auto"
     docker_freeze: Literal["auto", "cgroup", "pause"] = "auto"
     runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
+    images_max_mb: int = 20_480  #: for all unpacked images together
 
 
 class Refused(Exception):
@@ -117,7 +120,14 @@ class Spawner:
         self._engine = Engine(config.engine or DEFAULT_URL)
         self._engine.on_pull = self._pulled
         self._pull_told_s = 0.0
-        self._image_store = ImageStore(beside / "images", self._engine)
+        self._imaged = Imaged(
+            beside / "images",
+            self._engine,
+            config.runtime_images,
+            config.images_max_mb << 20,
+            lambda: {jail.image for jail in self._jails.values()},
+            self._pulled,
+        )
         self._zygotes = Zygotes(self._staging, networks.resolv_conf, self._cgroups, trees, self._inits)
         self._code_fd = os.open(config.code_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
@@ -132,6 +142,7 @@ class Spawner:
         """Raises OSError when this host does not let us make what every sandbox needs."""
         self._cgroups.prepare()
         await self._loop.run_in_executor(None, self._porters.prepare)
+        self._imaged.prepare()
         await self._spare_volumes.begin()
         if self._own_networks:
             await self._spare_networks.begin()
@@ -163,6 +174,10 @@ class Spawner:
         try:
             if message.get("op") == "image":
                 reply["image"] = (await self._image(message)).plain()
+            elif message.get("op") == "look":
+                await self._look(str(message.get("runtime")), Architecture(str(message.get("architecture"))))
+            elif message.get("op") == "keep":
+                self._imaged.keep(message)
             else:
                 out = await self._do(_checked_id(message.get("id")), message, reply)
         except Refused as error:
@@ -278,7 +293,7 @@ class Spawner:
 
     def _check(self, request: Message) -> None:
         """Raises Refused for what was never offered."""
-        if request.get("image"):
+        if is_imaged(request):
             return
         if str(request.get("runtime")) not in self._zygotes:
             raise Refused(f"this host has no runtime {request.get('runtime')!r}")
@@ -293,11 +308,12 @@ class Spawner:
         message: Message = {"uid": jail.uid}
         mounts: dict[str, int] = {}
         try:
-            if image := str(request.get("image") or ""):
-                passed.insert(0, self._root(image))
+            if is_imaged(request):
+                root, programs = await self._imaged.root(jail, request)
+                passed.insert(0, root)
                 zygote = await self._porters.porter()
-                mounts = self._porters.mounts(jail.uid)
-                message |= {"staging": str(self._staging), "mounts": ["/tmp", *mounts]}
+                mounts = self._porters.mounts(jail.uid, runtime=programs.ours)
+                message |= {"image": True, "mounts": ["/tmp", *mounts], **programs.message()}
             else:
                 zygote = await self._zygotes.get(str(request["runtime"]))
             reply["preloaded"], reply["interpreter"] = zygote.preloaded, zygote.interpreter
@@ -331,16 +347,13 @@ class Spawner:
         os.set_blocking(log_r, False)
         return [log_w, *found]
 
-    def _root(self, image: str) -> int:
-        """A read-only mount of an image's files, wherever the gateway would like it to point."""
-        path = self._image_store.root(image) if _DIGEST.fullmatch(image) else None
-        if path is None:
-            raise RuntimeUnavailable(f"image {image} is not here any more: update the function's code with its ImageUri")
-        return read_only(path)
-
     async def _image(self, message: Message) -> Image:
         """What an ImageUri means now. Raises ImageError, EngineUnavailable."""
-        return await self._image_store.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
+        return await self._imaged.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
+
+    async def _look(self, runtime: str, architecture: Architecture) -> None:
+        """Raises RuntimeUnavailable where nothing here runs such functions, OSError."""
+        await self._imaged.look(runtime, architecture)
 
     def _pulled(self, uri: str, done: int, total: int) -> None:
         """How far a pull is, for who looks; an engine tells it hundreds of times a second."""
@@ -403,6 +416,7 @@ class Spawner:
                     "init_uid": self._config.uid_base,
                     "extensions": extensions,
                     "extension_environment": extension_environment,
+                    "foreign": message.get("foreign") is True,
                     **({} if command is None else {"command": command, "directory": str(directory)}),
                 },
                 fds,
@@ -441,6 +455,7 @@ class Spawner:
         await jail.stop()
         if self._jails.pop(name, None) is not None:
             self._uids.append(jail.uid)
+            self._imaged.released(jail)
 
     async def _ended(self) -> None:
         """The last sandbox has."""
@@ -461,6 +476,7 @@ class Spawner:
         await self._spare_volumes.close()
         await self._spare_networks.close()
         await self._engine.close()
+        await self._imaged.close()
         self._porters.remove()
 
 

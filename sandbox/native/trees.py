@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from sandbox.driver import Support
 from sandbox.environment import ambient
 from sandbox.guest import program
+from sandbox.images.programs import NODE_MAIN
 from sandbox.native import interpreters, nodes
 from sandbox.native.interpreters import Interpreter
 from sandbox.native.nodes import Node
@@ -20,7 +21,6 @@ from sandbox.native.nodes import Node
 LANG = "/var/lang"
 BESIDE = "/var/lambent"  #: where init's Python is, if the runtime is something else
 NODE = f"{LANG}/bin/node"
-NODE_MAIN = "/var/runtime/lambent_node/bootstrap.js"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.cli.bench.instance import Instance
+from gateway.cli.main import main
 from sandbox.images.emulation import emulation
 from sandbox.spec import Architecture
 from tests.conftest import client_for
 from tests.engine import ROOT, DockerEngine
 from tests.oci import layout
-from tests.real.product import ROLE, Product
+from tests.real.product import ROLE, Product, eventually, package
 
 pytestmark = [pytest.mark.real, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,20 +103,92 @@ def test_image_from_an_oci_archive(
     docker_engine.docker("save", "--output", str(tmp_path / "saved.tar"), image)
     name = make(f"oci-archive:{layout(tmp_path / 'saved.tar', tmp_path / 'image.tar')}")
     assert containers.invoke(name, 5).value["machine"] == MACHINE
+    containers.publish_url(name)
+    status, _, body = containers.fetch(containers.url_path(name))
+    assert status == 200
+    assert json.loads(body)["machine"] == MACHINE
 
 
 def test_zip_function(containers: Product, emulated: str) -> None:
-    """The native driver has the host's interpreters only: it says where such a function runs."""
+    """On both drivers in the files of the same image; functions of the host's own architecture beside it are none the wiser."""
     name = containers.deploy(LOOK, Runtime="python3.11", Architectures=[OTHER], Timeout=60)
-    if containers.instance.status()["driver"] == "native":
-        with pytest.raises(containers.client.exceptions.InvalidRuntimeException, match="--driver docker"):
-            containers.invoke(name, 5)
-        assert f"function {name} cannot run here: this host is" in containers.instance.log.read_text(), "said when it was made"
-        return
-    found = containers.invoke(name, 5).value
-    assert found == {"machine": MACHINE, "environment": "AWS_Lambda_python3.11", "event": 5}
+    expected = {"machine": MACHINE, "environment": "AWS_Lambda_python3.11", "event": 5}
+    assert containers.invoke(name, 5).value == expected
     both = containers.deploy(LOOK, Runtime="python3.11", Architectures=[HERE])
     assert containers.invoke(both, 5).value["machine"] == platform.machine()
+    containers.publish_url(name)
+    status, _, body = containers.fetch(containers.url_path(name))
+    assert status == 200
+    assert json.loads(body)["machine"] == MACHINE
+
+
+def test_function_that_changes_its_architecture(containers: Product, emulated: str) -> None:
+    """Its sandboxes of before are not used for it any more."""
+    name = containers.deploy(LOOK, Runtime="python3.11", Architectures=[HERE], Timeout=60)
+    assert containers.invoke(name, 5).value["machine"] == platform.machine()
+    code = package({"app.py": LOOK})
+    assert containers.client.update_function_code(FunctionName=name, ZipFile=code, Architectures=[OTHER])["Architectures"] == [
+        OTHER
+    ]
+    containers.updated(name)
+    assert containers.invoke(name, 5).value["machine"] == MACHINE
+
+
+def test_layers_are_there_and_what_they_are_for_is_looked_at(containers: Product, emulated: str) -> None:
+    client = containers.client
+    layer = client.publish_layer_version(
+        LayerName="words",
+        Content={"ZipFile": package({"python/words.py": "WORD = 'from the layer'"})},
+        CompatibleArchitectures=[HERE],
+        CompatibleRuntimes=["python3.11"],
+    )["LayerVersionArn"]
+    code = "import words\ndef handler(event, context):\n    return words.WORD\n"
+    name = containers.deploy(code, Runtime="python3.11", Architectures=[OTHER], Layers=[layer], Timeout=60)
+    assert containers.invoke(name).value == "from the layer", "as on AWS, which takes any layer for any function"
+    warning = f"function {name}: layer {layer} says that it is for {HERE}, not for {OTHER}"
+    assert warning in containers.instance.log.read_text()
+
+
+def test_errors_and_resets_are_as_natively(containers: Product, emulated: str) -> None:
+    code = "import os\ndef handler(event, context):\n    if event: os._exit(3)\n    raise ValueError('no')\n"
+    name = containers.deploy(code, Runtime="python3.11", Architectures=[OTHER], Timeout=60)
+    assert containers.invoke(name, 0).value["errorMessage"] == "no"
+    assert containers.invoke(name, 1).value["errorType"] == "Runtime.ExitError"
+    assert containers.invoke(name, 0).value["errorMessage"] == "no"
+
+
+def test_zip_function_without_an_engine(emulated: str, up: Callable[..., Instance], tmp_path: Path) -> None:
+    """The image is a file; when the last such function has gone and Lambent starts anew, its files are gone too."""
+    command = [str(ROOT / "deploy/images/build"), "--archive", str(tmp_path / "roots"), "python3.11", OTHER]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert made == str(tmp_path / f"roots/python3.11-{OTHER}.tar")
+    names = f"docker-archive:{tmp_path}/roots/{{runtime}}-{{architecture}}.tar"
+    settings = {"docker_host": "unix:///nowhere.sock", "runtime_images": names, "drain_s": 5, "queue_wait_s": 120}
+    instance = up(**settings)
+    directory = tmp_path / "function"
+    directory.mkdir()
+    (directory / "app.py").write_text(LOOK)
+    deploy = ["deploy", str(directory), "--architecture", OTHER, "--timeout", "60", "--endpoint", instance.endpoint]
+    done = CliRunner().invoke(main, [*deploy, "--runtime", "python3.11", "--handler", "app.handler"])
+    assert done.exit_code == 0
+    assert "cannot run" not in done.output
+    done = CliRunner().invoke(main, [*deploy, "--name", "other", "--runtime", "nodejs18.x", "--handler", "app.handler"])
+    assert done.exit_code == 0, "it is taken, as on AWS"
+    assert f"lambent: other: it cannot run here: nodejs18.x for {OTHER} runs in the files of an image" in done.output
+    assert f"deploy/images/build nodejs18.x {OTHER}" in done.output
+    assert "function other: it cannot run here:" in instance.log.read_text()
+    client = client_for(instance.endpoint)
+    product = Product(instance, client)
+    assert product.invoke("function", 5).value["machine"] == MACHINE
+    with pytest.raises(product.client.exceptions.InvalidRuntimeException, match=r"deploy/images/build nodejs18\.x"):
+        product.invoke("other", 5)
+    client.delete_function(FunctionName="function")
+    client.close()
+    images = instance.data_dir / "images"
+    assert len(list(images.iterdir())) == 1
+    instance.close()
+    up(**settings)
+    eventually(lambda: list(images.iterdir()) == [], within_s=60)
 
 
 def test_what_cannot_run_says_what_to_install(tmp_path: Path) -> None:

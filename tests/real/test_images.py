@@ -15,7 +15,7 @@ from gateway.up import owner_of
 from tests import leftovers
 from tests.conftest import client_for
 from tests.engine import DockerEngine
-from tests.oci import layout
+from tests.oci import layout, relabelled
 from tests.real.product import ROLE, Product, eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -104,7 +104,8 @@ def test_url_answers(containers: Product, image: str, make: Callable[..., str]) 
 
 def test_oci_archive(containers: Product, archive: Path, make: Callable[..., str]) -> None:
     name = make(f"oci-archive:{archive}")
-    assert containers.invoke(name).value["body"] == "from x86_64"
+    containers.publish_url(name)
+    assert containers.fetch(containers.url_path(name))[0::2] == (200, b"from x86_64")
 
 
 def test_as_aws_describes_it(containers: Product, image: str, make: Callable[..., str]) -> None:
@@ -124,11 +125,16 @@ def test_what_it_finds(containers: Product, image: str, make: Callable[..., str]
     assert found["directory"] == "/function"
     assert found["uid"] >= 1000
     assert found["writable"] == ["/tmp"]
+    assert "function" in found["files"]
+    assert "staging" not in found["files"], "the porter's root is out of reach"
+    assert len(found["pids"]) <= 3, "/proc is its own"
+    assert set(found["devices"]) >= {"full", "null", "random", "urandom", "zero", "fd", "stdin", "stdout", "stderr"}
+    assert not {"mem", "kmsg", "sda", "loop0"} & set(found["devices"])
     environment = found["environment"]
     assert environment["IN_THE_IMAGE"] == "yes"
     assert environment["MINE"] == "1"
     assert environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "128"
-    assert "AWS_EXECUTION_ENV" not in {key for key, value in environment.items() if "python3.11" in value}
+    assert environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_Image"
 
 
 def test_image_config(containers: Product, image: str, make: Callable[..., str]) -> None:
@@ -226,6 +232,90 @@ def test_forks_without_end_stay_inside(containers: Product, image: str, make: Ca
     assert said
     assert all(500 < int(line.split()[0]) <= 1024 for line in said)
     assert containers.invoke(make(image)).value["body"] == "from x86_64"
+
+
+def test_image_of_another_architecture(
+    containers: Product, docker_engine: DockerEngine, make: Callable[..., str], tmp_path: Path, image: str
+) -> None:
+    """As on AWS it is taken, and its program cannot be executed; also where an emulator would do it."""
+    docker_engine.docker("save", "--output", str(tmp_path / "saved.tar"), image)
+    other = relabelled(tmp_path / "saved.tar", tmp_path / "other.tar", "arm64")
+    name = make(f"docker-archive:{other}")
+    assert "exec format error" in containers.instance.log.read_text(), "said when it was made"
+    found = error_of(containers, name)
+    assert found["errorType"] == "Runtime.InvalidEntrypoint"
+    assert found["errorMessage"].endswith("Error: fork/exec /usr/bin/python3.11: exec format error")
+
+
+def test_image_that_fills_its_disk(containers: Product, image: str, make: Callable[..., str]) -> None:
+    """What is the image's own cannot be written to; /tmp has its size, and the machine's disk is not touched by either."""
+    script = (
+        "import os\n"
+        "for path in ('/fill', '/function/fill', '/dev/shm/fill', '/run/fill', '/var/task/fill', '/opt/fill', '/dev/fill'):\n"
+        "    try:\n"
+        "        open(path, 'wb').write(b'x')\n"
+        "        print('could write', path)\n"
+        "    except OSError as error:\n"
+        "        print(path, error.strerror)\n"
+        "written = 0\n"
+        "try:\n"
+        "    with open('/tmp/fill', 'wb', 0) as file:\n"
+        "        while True:\n"
+        "            written += file.write(bytes(1 << 20))\n"
+        "except OSError as error:\n"
+        "    print('after', written >> 20, 'MB:', error.strerror, flush=True)\n"
+    )
+    name = make(image, ImageConfig={"EntryPoint": ["python3.11", "-c", script]}, Timeout=30, MemorySize=1024)
+    error_of(containers, name)
+    log = containers.log(name)
+    assert not [line for line in log if "could write" in line], log
+    (full,) = {line for line in log if line.startswith("after ")}
+    assert "No space left on device" in full
+    assert 400 < int(full.split()[1]) <= 512
+
+
+def test_unpacked_image_goes_with_its_last_function(
+    containers: Product, docker_engine: DockerEngine, make: Callable[..., str], tmp_path: Path, image: str
+) -> None:
+    """Not before: published versions keep it, and while somebody may still be making a function of it nobody removes it."""
+    if containers.instance.status()["driver"] == "docker":
+        pytest.skip("the engine keeps its images itself")
+    docker_engine.docker("save", "--output", str(tmp_path / "saved.tar"), image)
+    first = make(f"docker-archive:{relabelled(tmp_path / 'saved.tar', tmp_path / 'a.tar', 'amd64', mark='first')}")
+    digest = containers.client.get_function_configuration(FunctionName=first)["CodeSha256"]
+    place = containers.instance.data_dir / "images" / digest
+    assert (place / "root").is_dir()
+    assert containers.invoke(first).value["body"] == "from x86_64"
+    containers.client.publish_version(FunctionName=first)
+    containers.client.update_function_code(FunctionName=first, ImageUri=image)
+    containers.updated(first)
+    assert (place / "root").is_dir(), "version 1 has it"
+    containers.remove(first)
+    assert (place / "root").is_dir(), "spared for ten minutes: whoever makes it again now need not unpack it"
+
+
+def test_start_removes_images_that_nobody_has(
+    docker_engine: DockerEngine, image: str, archive: Path, up: Callable[..., Instance], tmp_path: Path
+) -> None:
+    settings = {"docker_host": docker_engine.url, "drain_s": 5}
+    instance = up(**settings)
+    client = client_for(instance.endpoint)
+    docker_engine.docker("save", "--output", str(tmp_path / "saved.tar"), image)
+    other = relabelled(tmp_path / "saved.tar", tmp_path / "other.tar", "amd64", mark="another")
+    for name, uri in (("goes", f"docker-archive:{other}"), ("stays", f"oci-archive:{archive}")):
+        client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE, Timeout=10)
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 200})
+    stays = client.get_function_configuration(FunctionName="stays")["CodeSha256"]
+    client.delete_function(FunctionName="goes")
+    client.close()
+    instance.close()
+    directory = instance.data_dir / "images"
+    (directory / "making.torn").mkdir()
+    again = up(**settings)
+    eventually(lambda: sorted(path.name for path in directory.iterdir()) == [stays], within_s=60)
+    client = client_for(again.endpoint)
+    assert Product(again, client).invoke("stays").value["body"] == "from x86_64"
+    client.close()
 
 
 def test_extension_inside_the_image(

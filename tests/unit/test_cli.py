@@ -177,7 +177,7 @@ def function(tmp_path: Path) -> Path:
 
 
 def test_deploy_makes_a_function_and_publishes_it(stub: Stub, function: Path) -> None:
-    stub.on("GET /_lambent/status", {"runtimes": {"python3.12": {"available": True, "detail": ""}}})
+    stub.on("GET /_lambent/status", {"architecture": "x86_64", "runtimes": {"python3.12": {"available": True, "detail": ""}}})
     missing = {"Message": "no", "Type": "User"}
     stub.on(f"GET {F}/my-function/configuration", missing, 404, **{"x-amzn-ErrorType": "ResourceNotFoundException"})
     stub.on(f"GET {F}/my-function/configuration", {"State": "Pending"})
@@ -194,6 +194,7 @@ def test_deploy_makes_a_function_and_publishes_it(stub: Stub, function: Path) ->
     assert sent == {
         "FunctionName": "my-function",
         "Role": "arn:aws:iam::000000000000:role/lambent",
+        "Architectures": ["x86_64"],
         "Runtime": "python3.12",
         "Handler": "app.handler",
         "MemorySize": 256,
@@ -235,13 +236,87 @@ def test_deploy_without_url(stub: Stub, function: Path) -> None:
     assert not any(U in asked for asked in stub.asked)
 
 
-def test_deploy_says_that_the_host_cannot_run_it(stub: Stub, function: Path) -> None:
-    stub.on("GET /_lambent/status", {"runtimes": {"ruby3.3": {"available": False, "detail": "install Ruby 3.3"}}})
+def test_deploy_says_what_speaks_against_it(stub: Stub, function: Path) -> None:
+    stub.on(
+        "GET /_lambent/advice/f", ["it cannot run here: install Ruby 3.3", "layer L says that it is for ruby2.7, not for ruby3.3"]
+    )
     stub.on(f"GET {F}/f/configuration", ACTIVE)
     stub.on(f"PUT {F}/f/code")
     stub.on(f"PUT {F}/f/configuration")
     result = run(stub, "deploy", str(function), "--name", "f", "--runtime", "ruby3.3", "--handler", "a.b", "--no-url")
-    assert "this host cannot run ruby3.3 yet: install Ruby 3.3" in result.stderr
+    assert result.exit_code == 0, "it is deployed all the same"
+    assert "lambent: f: it cannot run here: install Ruby 3.3\n" in result.stderr
+    assert "lambent: f: layer L says" in result.stderr
+
+
+def test_deploy_for_an_architecture(stub: Stub, function: Path) -> None:
+    """A new function is for what the gateway's machine is; one that is there stays what it is, unless somebody says another."""
+    stub.on("GET /_lambent/status", {"architecture": "arm64", "runtimes": {}})
+    missing = {"Message": "no", "Type": "User"}
+    stub.on(f"GET {F}/f/configuration", missing, 404, **{"x-amzn-ErrorType": "ResourceNotFoundException"})
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"POST {F}", {}, 201)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    usual = ("deploy", str(function), "--name", "f", "--no-url")
+    assert run(stub, *usual).exit_code == 0
+    assert stub.body(f"POST {F}")["Architectures"] == ["arm64"]
+    run(stub, *usual)
+    run(stub, *usual, "--architecture", "x86_64")
+    sent = [json.loads(body).get("Architectures") for asked, body, _ in stub.requests if asked == f"PUT {F}/f/code"]
+    assert sent == [None, ["x86_64"]]
+
+
+def test_deploy_an_image(stub: Stub) -> None:
+    stub.on("GET /_lambent/status", {"architecture": "x86_64"})
+    missing = {"Message": "no", "Type": "User"}
+    stub.on(f"GET {F}/mine/configuration", missing, 404, **{"x-amzn-ErrorType": "ResourceNotFoundException"})
+    stub.on(f"GET {F}/mine/configuration", ACTIVE)
+    stub.on(f"POST {F}", {}, 201)
+    result = run(stub, "deploy", "--image", "registry.example.com/some/mine:1", "--handler", "app.handler", "--no-url")
+    assert (result.exit_code, result.stderr) == (0, "created mine (image registry.example.com/some/mine:1)\n"), result.output
+    assert stub.body(f"POST {F}") == {
+        "FunctionName": "mine",
+        "Role": "arn:aws:iam::000000000000:role/lambent",
+        "PackageType": "Image",
+        "Code": {"ImageUri": "registry.example.com/some/mine:1"},
+        "Architectures": ["x86_64"],
+        "ImageConfig": {"Command": ["app.handler"]},
+    }
+
+
+def test_deploy_an_image_again_from_a_file(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "image.tar").write_bytes(b"")
+    (tmp_path / "layout").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    for ref in ("image.tar", "./layout", "docker-archive:image.tar", "oci:layout:one"):
+        assert run(stub, "deploy", "f", "--image", ref, "--no-url").exit_code == 0
+    sent = [json.loads(body)["ImageUri"] for asked, body, _ in stub.requests if asked == f"PUT {F}/f/code"]
+    assert sent == [
+        f"oci-archive:{tmp_path}/image.tar",
+        f"oci:{tmp_path}/layout",
+        f"docker-archive:{tmp_path}/image.tar",
+        f"oci:{tmp_path}/layout:one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["f", "--image", "./nowhere.tar"], "there is no file ./nowhere.tar"),
+        (["f", "--image", "mine", "--runtime", "python3.12"], "--runtime is for directories"),
+        (["f", "--image", "mine", "--watch"], "--watch is for directories"),
+        (["f", "--image", "mine", "--architecture", "mips"], "'mips' is not one of"),
+        ([], "Missing argument 'DIR'"),
+        ([__file__], "is a file; an image is deployed with --image"),
+    ],
+)
+def test_deploy_of_what_is_no_image(stub: Stub, arguments: list[str], told: str) -> None:
+    result = run(stub, "deploy", *arguments)
+    assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+    assert stub.requests == []
 
 
 def test_deploy_of_code_that_is_refused(stub: Stub, function: Path) -> None:

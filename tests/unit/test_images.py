@@ -56,7 +56,8 @@ def layer(*members: tuple[str, bytes | str | None]) -> bytes:
 
 def saved(path: Path, layers: list[bytes]) -> Path:
     """As `docker save` writes it."""
-    config = json.dumps({"architecture": "amd64", "config": {"Cmd": ["/x"]}}).encode()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in layers]}
+    config = json.dumps({"architecture": "amd64", "config": {"Cmd": ["/x"]}, "rootfs": rootfs}).encode()
     manifest = [{"Config": "config.json", "RepoTags": ["one:1"], "Layers": [f"{number}.tar" for number in range(len(layers))]}]
     files = {"config.json": config, "manifest.json": json.dumps(manifest).encode()}
     files |= {f"{number}.tar": content for number, content in enumerate(layers)}
@@ -102,7 +103,7 @@ def test_what_is_no_image_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
     assert missing.value.missing
 
 
-def unpacked(directory: Path, *layers: bytes, digest: str = "") -> dict[str, Any]:
+def unpacked(directory: Path, *layers: bytes, digest: str = "", most_bytes: int = 1 << 20) -> dict[str, Any]:
     root = directory / "root"
     root.mkdir()
     places = []
@@ -110,7 +111,7 @@ def unpacked(directory: Path, *layers: bytes, digest: str = "") -> dict[str, Any
         (directory / f"{number}").write_bytes(content)
         places.append([str(directory / f"{number}"), 0, len(content), digest])
     done = subprocess.run(
-        [sys.executable, "-m", "sandbox.images.unpack", str(root), json.dumps(places)],
+        [sys.executable, "-m", "sandbox.images.unpack", str(root), str(most_bytes), json.dumps(places)],
         capture_output=True,
         text=True,
         check=False,
@@ -131,7 +132,7 @@ def test_layers_cover_each_other(tmp_path: Path) -> None:
     above = layer(
         ("d/a", b"2"), (".wh.gone", b""), ("old/.wh..wh..opq", b""), ("old/y", b"2"), ("link", "->/d/a"), ("hard", "=>d/b")
     )
-    assert unpacked(tmp_path, below, gzip.compress(above)) == {"extensions": ["e"]}
+    assert unpacked(tmp_path, below, gzip.compress(above)) == {"extensions": ["e"], "bytes": 6}
     root = tmp_path / "root"
     assert (root / "d/a").read_bytes() == b"2"
     assert sorted(path.name for path in (root / "old").iterdir()) == ["y"]
@@ -169,6 +170,14 @@ def test_damaged_layers_are_refused(tmp_path: Path) -> None:
     assert "is damaged" in unpacked(tmp_path, layer(("a", b"1")), digest="sha256:" + "0" * 64)["error"]
     (tmp_path / "torn").mkdir()
     assert "error" in unpacked(tmp_path / "torn", gzip.compress(layer(("a", b"1" * 100_000)))[:-50])
+
+
+@needs_root
+@pytest.mark.slow
+def test_image_that_is_too_large(tmp_path: Path) -> None:
+    found = unpacked(tmp_path, layer(("a", b"1" * 1000), ("b", b"1" * 1000)), most_bytes=1500)
+    assert found["too_large"] is True
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["a"], "what does not fit was not begun"
 
 
 def test_programs() -> None:

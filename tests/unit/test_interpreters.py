@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.native import interpreters
+from sandbox.native import interpreters, searching
 from sandbox.native.interpreters import Interpreter
 
 
@@ -38,7 +38,7 @@ def test_a_virtual_environment_leads_to_what_it_was_made_from(tmp_path: Path) ->
     venv.EnvBuilder(symlinks=True).create(tmp_path / "linked")
     base = Path(sys.base_prefix).resolve()
     for name in ("copied", "linked"):
-        paths = interpreters.candidates([tmp_path / name / "bin"])
+        paths = searching.candidates([tmp_path / name / "bin"], interpreters.is_name)
         assert paths
         for found in map(interpreters.inspect, paths):
             assert found is not None
@@ -55,7 +55,7 @@ def test_scripts_old_versions_and_what_cannot_be_run_are_no_candidates(tmp_path:
         (tmp_path / name).chmod(0o755)
     (tmp_path / "python3.14").symlink_to(tmp_path / "python3.13")
     (tmp_path / "python3.9").symlink_to(tmp_path / "nowhere")
-    found = interpreters.candidates([tmp_path, tmp_path / "absent", tmp_path])
+    found = searching.candidates([tmp_path, tmp_path / "absent", tmp_path], interpreters.is_name)
     assert sorted(path.name for path in found) == ["python3.11", "python3.13"]
 
 
@@ -88,16 +88,16 @@ def test_only_what_nobody_else_could_have_put_there_is_trusted(tmp_path: Path) -
     program = tmp_path / "bin" / "python3.12"
     program.parent.mkdir()
     program.write_bytes(b"\x7fELF")
-    assert interpreters.is_trusted(program, me)
-    assert not interpreters.is_trusted(program, frozenset({12345}))
+    assert searching.is_trusted(program, me)
+    assert not searching.is_trusted(program, frozenset({12345}))
     program.chmod(0o777)
-    assert not interpreters.is_trusted(program, me)
+    assert not searching.is_trusted(program, me)
     program.chmod(0o755)
     program.parent.chmod(0o777)
-    assert not interpreters.is_trusted(program, me)
+    assert not searching.is_trusted(program, me)
     program.parent.chmod(0o1777)
-    assert interpreters.is_trusted(program, me)
-    assert not interpreters.is_trusted(tmp_path / "absent", me)
+    assert searching.is_trusted(program, me)
+    assert not searching.is_trusted(tmp_path / "absent", me)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -106,9 +106,9 @@ def test_root_runs_nothing_that_belongs_to_somebody_else(tmp_path: Path, monkeyp
     theirs.parent.mkdir()
     theirs.write_bytes(b"\x7fELF")
     os.chown(theirs, 1000, 1000)
-    assert not interpreters.is_trusted(theirs)
+    assert not searching.is_trusted(theirs)
     monkeypatch.setenv("SUDO_UID", "1000")
-    assert interpreters.is_trusted(theirs)
+    assert searching.is_trusted(theirs)
 
 
 def test_homes_and_systems_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_homes_and_systems_are_searched(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         directory.mkdir(parents=True)
     found = list(
-        interpreters.search_directories(tmp_path, [home], {"PYENV_ROOT": str(home / ".pyenv"), "PATH": "relative:/usr/bin"})
+        interpreters.PLACES.directories(tmp_path, [home], {"PYENV_ROOT": str(home / ".pyenv"), "PATH": "relative:/usr/bin"})
     )
     assert found[0] == Path("/usr/bin")
     assert {path.relative_to(tmp_path) for path in found[1:]} == {

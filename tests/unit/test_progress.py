@@ -85,6 +85,20 @@ def test_what_takes_long_is_shown_and_wiped_away(monkeypatch: pytest.MonkeyPatch
     assert terminal.getvalue().endswith("\x1b[?25h\r\x1b[1A\x1b[2K"), "the cursor is back, and the line is empty"
 
 
+def test_what_somebody_else_does_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(progress, "PATIENCE_S", 0)
+    monkeypatch.setattr(progress, "FOLLOW_S", 0.001)
+    steps = iter([None, (0, 0), (5_000_000, 0)])
+    with progress.following("getting mine:latest", lambda: next(steps, (5_000_000, 10_000_000))):
+        while "5.0/10.0 MB" not in terminal.getvalue():
+            pass
+    assert "getting mine:latest" in terminal.getvalue()
+
+
 def test_the_supervisor_speaks_to_people_and_to_machines(capsys: pytest.CaptureFixture[str]) -> None:
     voice = Voice()
     voice("gateway ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from sandbox.environment import Credentials, compose
+from sandbox.spec import Architecture, Program
 from tests.sandboxes import SPEC
 
 RECORDED = {
@@ -63,6 +64,18 @@ def test_values_recorded_on_aws() -> None:
 def test_custom_runtimes_have_no_execution_env_and_nothing_of_pythons() -> None:
     made = compose(dataclasses.replace(SPEC, runtime="provided.al2023"), "127.0.0.1:9001")
     assert not {"AWS_EXECUTION_ENV", "PYTHONPATH", "LC_CTYPE"} & set(made)
+
+
+def test_image_functions_have_what_was_seen_on_aws() -> None:
+    """github.com/aws/aws-lambda-base-images, issue 15: AWS_Lambda_Image, until an image's own bootstrap says it better."""
+    program = Program("sha256:0", ("/entry",), "/function", {"PATH": "/mine", "AWS_EXECUTION_ENV": "mine"}, "arm64")
+    made = compose(dataclasses.replace(SPEC, runtime="", program=program, architecture=Architecture.ARM64), "127.0.0.1:9001")
+    assert (made["AWS_EXECUTION_ENV"], made["PATH"], made["PWD"]) == ("AWS_Lambda_Image", "/mine", "/function")
+
+
+def test_the_architecture_changes_nothing() -> None:
+    made = compose(dataclasses.replace(SPEC, architecture=Architecture.ARM64), "127.0.0.1:9001")
+    assert made == compose(SPEC, "127.0.0.1:9001")
 
 
 def test_without_credentials_their_variables_are_absent() -> None:

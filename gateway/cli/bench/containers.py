@@ -26,9 +26,9 @@ from gateway.cli.bench.instance import Instance, NotReady
 from gateway.cli.bench.load import burst_ms, now_s, percentile, quiet
 from gateway.cli.bench.report import Figure, progress, show
 from sandbox.docker import cgroups
-from sandbox.docker.runtimes import DEFAULT_IMAGES
 from sandbox.errors import SandboxError
 from sandbox.images.engine import DEFAULT_URL, Engine
+from sandbox.images.programs import DEFAULT_IMAGES
 from sandbox.native.driver import HOST_ARCHITECTURE
 from sandbox.spec import Architecture
 

@@ -13,6 +13,8 @@ def handler(event: Any, context: object) -> Any:
             "machine": platform.machine(),
             "environment": dict(os.environ),
             "files": sorted(os.listdir("/")),
+            "devices": os.listdir("/dev"),
+            "pids": [name for name in os.listdir("/proc") if name.isdigit()],
             "writable": [path for path in ("/", "/function", "/tmp", "/etc") if _writable(path)],
         }
     return {"statusCode": 200, "headers": {"content-type": "text/plain"}, "body": f"from {platform.machine()}"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.environment import compose
-from sandbox.native import nodes, plan, trees
+from sandbox.native import nodes, plan, searching, trees
 from sandbox.native.nodes import Node
 from tests.sandboxes import SPEC
 from tests.unit.node import harness
@@ -43,15 +43,15 @@ def test_version_managers_directories_are_searched(tmp_path: Path) -> None:
         place.mkdir(parents=True)
         (place / "node").write_bytes(b"\x7fELF" + str(place).encode())
         (place / "node").chmod(0o755)
-    directories = nodes.search_directories(root, [home], {"PATH": "relative:", "NVM_DIR": str(tmp_path / "nvm")})
-    assert {path.parent for path in nodes.candidates(directories)} == set(places)
+    directories = nodes.PLACES.directories(root, [home], {"PATH": "relative:", "NVM_DIR": str(tmp_path / "nvm")})
+    assert {path.parent for path in searching.candidates(directories, nodes.is_name)} == set(places)
 
 
 def test_scripts_and_other_programs_are_no_candidates(tmp_path: Path) -> None:
     for name, content in (("node", b"#!/bin/sh\nexec other\n"), ("node-gyp", b"\x7fELF"), ("nodemon", b"\x7fELF")):
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o755)
-    assert nodes.candidates([tmp_path, tmp_path / "absent"]) == []
+    assert searching.candidates([tmp_path, tmp_path / "absent"], nodes.is_name) == []
 
 
 @pytest.mark.parametrize(
