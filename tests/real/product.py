@@ -94,7 +94,7 @@ class Product:
 
     def updated(self, name: str) -> None:
         """Wait until an update is over."""
-        self.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 200})
+        self.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 5000})
 
     def sandboxes(self, name: str) -> dict[str, int]:
         """How many sandboxes of a function there are, by state."""

@@ -81,7 +81,7 @@ def make(containers: Product) -> Iterator[Callable[..., str]]:
         containers.client.create_function(
             FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE, **{"Timeout": 10, **settings}
         )
-        containers.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 200})
+        containers.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 5000})
         return name
 
     yield made
@@ -304,7 +304,7 @@ def test_start_removes_images_that_nobody_has(
     other = relabelled(tmp_path / "saved.tar", tmp_path / "other.tar", "amd64", mark="another")
     for name, uri in (("goes", f"docker-archive:{other}"), ("stays", f"oci-archive:{archive}")):
         client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri}, Role=ROLE, Timeout=10)
-        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 200})
+        client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 5000})
     stays = client.get_function_configuration(FunctionName="stays")["CodeSha256"]
     client.delete_function(FunctionName="goes")
     client.close()
