@@ -158,9 +158,10 @@ def test_update_to_another_image(
     (tmp_path / "Dockerfile").write_text(f'FROM {image}\nCMD ["app.other"]\n')
     docker_engine.docker("build", "--tag", "moving:latest", str(tmp_path))
     assert containers.invoke(name).value["body"] == "from x86_64"
-    after = containers.client.update_function_code(FunctionName=name, ImageUri="moving:latest")
-    assert after["CodeSha256"] != before["Configuration"]["CodeSha256"]
+    containers.client.update_function_code(FunctionName=name, ImageUri="moving:latest")
     containers.updated(name)
+    after = containers.client.get_function_configuration(FunctionName=name)
+    assert after["CodeSha256"] != before["Configuration"]["CodeSha256"]
     assert containers.invoke(name).value == "the other one"
     with pytest.raises(
         containers.client.exceptions.InvalidParameterValueException, match="Please provide ImageUri when updating"
