@@ -132,7 +132,8 @@ def test_one_that_is_killed_while_it_is_idle_is_replaced_before_anybody_asks(alo
     killed = set(alone.family.inits)  # stems too
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: killed.isdisjoint(alone.family.inits) and config(alone, name, "1") == ("READY", 1, 1))
+    eventually(lambda: f"lambent_lost_sandboxes_total {len(killed)}.0" in alone.fetch("/metrics")[2].decode())
+    eventually(lambda: config(alone, name, "1") == ("READY", 1, 1))
     again = alone.invoke(name, {}, Qualifier="1").value
     assert (again["kind"], again["count"]) == ("provisioned-concurrency", 1)
 
