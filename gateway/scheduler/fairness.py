@@ -6,6 +6,9 @@ given to who waits in its own group, if a group that lacks memory works with so 
 sandbox that it wants. In the other direction, a group that works with more does not evict what one with less has just used:
 it would be started again at once. What a function does not use it does not get; where nobody lacks anything nothing is done.
 
+What is provisioned comes before all of them: who has waiters hands over what it works with until that has its room, unless
+others, who do not answer, hold so much that it would be in vain.
+
 Nor does anybody evict what was just used who is handed a sandbox's memory sooner than a start takes: of thirty sandboxes that a
 flooded function works with, one answers each few milliseconds. Else those who use little would evict each other, and be started
 again, all the time.
@@ -17,6 +20,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from gateway.scheduler.capacity import Budget
 from gateway.scheduler.state import Instance
 
 if TYPE_CHECKING:
@@ -38,6 +42,12 @@ def poorer(group: Group, starved: Iterable[Group]) -> Group | None:
         if other is not group and working_bytes(other) + other.memory_bytes <= most:
             return other
     return None
+
+
+def enough(group: Group, kept: Group, budget: Budget) -> bool:
+    """Whether `kept`, which is to have a provisioned sandbox, has room for it once `group` has given up what it works with."""
+    left_bytes = budget.used_bytes - budget.stopping_bytes - budget.idle_bytes - working_bytes(group)
+    return left_bytes + kept.memory_bytes <= budget.total_bytes
 
 
 def soon(group: Group, starved: Iterable[Group], cold_s: float, now: float) -> bool:

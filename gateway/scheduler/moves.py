@@ -209,15 +209,18 @@ class Moves(Rooms):
         """A sandbox became idle: somebody takes it, or it is kept, or it goes with its generation."""
         group = instance.group
         if group.waiting:
-            gives = self.starved and not instance.provisioned and not group.retired
-            poor = fairness.poorer(group, self.starved) if gives else None
-            if poor is None:
+            # While others idle warm, who lacks memory has theirs first; and what is frozen would be in another order than used.
+            gives = not (instance.provisioned or group.retired or self.index.warm)
+            poor = fairness.poorer(group, self.starved) if gives and self.starved else None
+            kept = self.provisions.short if gives else None
+            if poor is None and (kept is None or not fairness.enough(group, kept, self.budget)):
                 self.serve(instance, now, out)
                 return
             self.shelve(instance, now)
             self.chill(instance, now, out)
             self.starved.setdefault(group)
-            self.starved.move_to_end(poor, last=False)
+            if poor is not None:
+                self.starved.move_to_end(poor, last=False)
         elif group.retired:
             instance.see(Event.RETIRED)
             self.stop(instance, out)

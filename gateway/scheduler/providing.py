@@ -148,6 +148,7 @@ class Providing(Moves):
 
     def feed(self, now: float, out: Out) -> None:
         """What is provisioned comes before who lacks memory: else one that dies would not be replaced under load."""
+        self.provisions.short = None
         if self.provisions.lacking and not self.closing:
             self.provide(now, out)
         super().feed(now, out)
@@ -172,6 +173,8 @@ class Providing(Moves):
                     went_on = True
                 else:
                     self.wake(now + NO_ROOM_S)
+                    if provision.retry_s <= now:  # else it has failed for another reason
+                        self.provisions.short = provision.group
         if len(self.provisions.lacking) > LOOKED_AT:
             self.wake(now + NO_ROOM_S)
 

@@ -115,13 +115,17 @@ class Provision:
 
 
 class Provisions:
-    """All of them. `lacking` are those that have to be looked at, in turn; `idle` are in the order in which they became so."""
+    """All of them. `lacking` are those that have to be looked at, in turn; `idle` are in the order in which they became so.
 
-    __slots__ = ("count", "idle", "lacking", "reserved_bytes", "under_way")
+    `short` is one that was looked at last and has no room for what it lacks.
+    """
+
+    __slots__ = ("count", "idle", "lacking", "reserved_bytes", "short", "under_way")
 
     def __init__(self) -> None:
         self.lacking: OrderedDict[Provision, None] = OrderedDict()
         self.idle: OrderedDict[Instance, None] = OrderedDict()
+        self.short: Group | None = None
         self.under_way = 0  #: starts, claimed or STARTING
         self.reserved_bytes = 0  #: what all provisioned sandboxes count, those under way too
         self.count = 0  #: how many they are

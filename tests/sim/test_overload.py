@@ -7,6 +7,7 @@ import pytest
 from gateway.cli.bench import overload
 from gateway.cli.bench.decisions import Crowd
 from gateway.cli.bench.overload import CAPACITY, WAIT_S, Machine
+from gateway.scheduler.provision import Status
 
 pytestmark = pytest.mark.slow
 EVEN = [1.0] * 5
@@ -28,6 +29,19 @@ def test_a_flood_starves_nobody(seed: int) -> None:
     found = Machine([4.0, 0.01, 0.01, 0.05], seed).offer(4 * CAPACITY, 4)
     assert min(found.served(number) for number in (1, 2, 3)) > 0.85
     assert found.goodput > 0.75 * CAPACITY
+
+
+@pytest.mark.parametrize("shares", [[4.0, 0.0], [4.0, 0.01, 0.01, 0.0], [1.0, 1.0, 1.0, 0.0]])
+def test_what_is_provisioned_is_there_whatever_floods_the_machine(shares: list[float]) -> None:
+    """All memory is at work, and whatever answers has its next invocation waiting."""
+    machine = Machine(shares)
+    machine.offer(4 * CAPACITY, 2)
+    core, kept = machine.core, machine.versions[-1]
+    machine.perform(core.provisioned(kept, 4, machine.now))
+    machine.offer(4 * CAPACITY, 1)
+    standing = core.standing((kept.name, kept.version, kept.generation))
+    assert standing is not None
+    assert (standing.allocated, standing.status) == (4, Status.READY)
 
 
 def test_after_a_flood_all_is_as_before() -> None:

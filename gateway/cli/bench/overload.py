@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.cli.bench.decisions import version
-from gateway.scheduler.commands import Command, Freeze, Make, Run, Specialise, Stop
+from gateway.scheduler.commands import Announce, Command, Freeze, Make, Run, Specialise, Stop
 from gateway.scheduler.core import Core
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.state import Instance
@@ -69,27 +69,27 @@ class Result:
 
 
 class Machine:
-    """Performs commands; `shares` says how much of what is offered is each function's."""
+    """Performs commands; `shares` says how much of what is offered is each function's. `now` is its time."""
 
     def __init__(self, shares: Sequence[float], seed: int = 0) -> None:
         self._shares = list(shares)
         self._random = random.Random(seed)
         memory_bytes = SANDBOXES * 128 * MIB + 4 * 8 * MIB
-        self._core = Core(Policy(memory_bytes=memory_bytes, concurrency=1000, request_rate=0, scaling_rate=0))
-        self._versions = [version(f"function-{number}") for number in range(len(shares))]
+        self.core = Core(Policy(memory_bytes=memory_bytes, concurrency=1000, request_rate=0, scaling_rate=0))
+        self.versions = [version(f"function-{number}") for number in range(len(shares))]
         self._events: list[tuple[float, int, Callable[[float], Sequence[Command]]]] = []
         self._order = itertools.count()
-        self._now = 0.0
+        self.now = 0.0
         self._result = self._new(1.0)
-        for one in self._versions:
-            self._perform(self._core.used(StemKey(one.runtime, one.architecture), 1, 0.0))
+        for one in self.versions:
+            self.perform(self.core.used(StemKey(one.runtime, one.architecture), 1, 0.0))
 
     def offer(self, rate: float, seconds: float) -> Result:
         """So many invocations a second for so long, after a second in which it gets used to that."""
         self._result = self._new(1.0)
-        self._until(self._now + 1.0, rate)
+        self._until(self.now + 1.0, rate)
         self._result = result = self._new(seconds)
-        self._until(self._now + seconds, rate)
+        self._until(self.now + seconds, rate)
         return result
 
     def _new(self, seconds: float) -> Result:
@@ -97,33 +97,33 @@ class Machine:
         return Result(seconds, none.copy(), none.copy())
 
     def _until(self, end_s: float, rate: float) -> None:
-        next_s = self._now + self._random.expovariate(rate)
+        next_s = self.now + self._random.expovariate(rate)
         while True:
             event_s = self._events[0][0] if self._events else end_s
-            wake_s = self._core.wake_s
+            wake_s = self.core.wake_s
             at_s = min(next_s, event_s, wake_s)
             if at_s >= end_s:
-                self._now = end_s
+                self.now = end_s
                 return
-            self._now = max(self._now, at_s)
+            self.now = max(self.now, at_s)
             if at_s == next_s:
                 self._arrive()
-                next_s = self._now + self._random.expovariate(rate)
+                next_s = self.now + self._random.expovariate(rate)
             elif at_s == event_s:
-                self._perform(heapq.heappop(self._events)[2](self._now))
+                self.perform(heapq.heappop(self._events)[2](self.now))
             else:
-                self._perform(self._core.tick(self._now))
+                self.perform(self.core.tick(self.now))
 
     def _arrive(self) -> None:
         (number,) = self._random.choices(range(len(self._shares)), self._shares)
         self._result.offered[number] += 1
-        self._perform(self._core.arrived(Call(number, self._now), self._versions[number], self._now))
+        self.perform(self.core.arrived(Call(number, self.now), self.versions[number], self.now))
 
     def _later(self, delay_s: float, event: Callable[[float], Sequence[Command]]) -> None:
-        heapq.heappush(self._events, (self._now + delay_s, next(self._order), event))
+        heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
 
-    def _perform(self, commands: Sequence[Command]) -> None:
-        core = self._core
+    def perform(self, commands: Sequence[Command]) -> None:
+        core = self.core
         backlog = deque(commands)
         while backlog:
             match backlog.popleft():
@@ -132,18 +132,20 @@ class Machine:
                 case Specialise(instance):
                     self._later(INIT_S, functools.partial(core.started, instance))
                 case Freeze(instance):
-                    backlog += core.measured(instance, USED_BYTES, self._now)
+                    backlog += core.measured(instance, USED_BYTES, self.now)
                 case Stop(instance):
                     self._later(STOP_S, functools.partial(core.stopped, instance))
+                case Announce():
+                    pass
                 case Run(ticket, instance):
                     assert isinstance(ticket, Call)
-                    self._result.waited_s.append(self._now - ticket.came_s)
+                    self._result.waited_s.append(self.now - ticket.came_s)
                     self._later(self._random.expovariate(1 / RUN_S), functools.partial(self._answer, ticket, instance))
 
     def _answer(self, call: Call, instance: Instance, now: float) -> Sequence[Command]:
         self._result.done[call.function] += 1
-        self._core.settled(instance, now)
-        return self._core.idled(instance, now)
+        self.core.settled(instance, now)
+        return self.core.idled(instance, now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
