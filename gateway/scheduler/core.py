@@ -358,9 +358,9 @@ class Core(Providing):
         self.feed(now, out)
         self.wake(self.cooling.next_s())
         self.wake(self.keepalive.next_s())
-        for due_s in (self.deadlines.next_s(), next(iter(self.rechecks.values()), None)):
-            if due_s is not None:
-                self.wake(due_s)
+        self.wake(self.rechecks.next_s())
+        if (due_s := self.deadlines.next_s()) is not None:
+            self.wake(due_s)
         return out
 
     def closed(self, now: float) -> Sequence[Command]:

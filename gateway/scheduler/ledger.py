@@ -22,7 +22,7 @@ from gateway.scheduler.policy import Policy
 from gateway.scheduler.provision import Provision, Provisions
 from gateway.scheduler.state import Event, Instance
 from gateway.scheduler.stems import Supply
-from gateway.scheduler.waiting import NOBODY, Deadlines, Place, Ticket
+from gateway.scheduler.waiting import NOBODY, Deadlines, Place, Rechecks, Ticket
 from gateway.tally import Tallies
 from sandbox.spec import StemKey
 
@@ -48,7 +48,7 @@ class Ledger:
         self.starved: OrderedDict[Group, None] = OrderedDict()
         self.waiting = 0  #: QUEUED tickets of all groups
         self.coming = 0  #: starts of all groups
-        self.rechecks: OrderedDict[Group, float] = OrderedDict()  #: groups with waiters, and when to think again; soonest first
+        self.rechecks = Rechecks()
         self.deadlines = Deadlines()
         self.keepalive = keep_alive(policy)
         self.cooling = Cooling(self.index, self.keepalive, policy.freeze_after_s, policy.keep_alive_s)

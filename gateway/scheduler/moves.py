@@ -23,13 +23,11 @@ from gateway.scheduler.ledger import Out
 from gateway.scheduler.rooms import Rooms
 from gateway.scheduler.scaling import worth_starting
 from gateway.scheduler.state import Event, Instance, State
-from gateway.scheduler.waiting import NOBODY, Line, Place, Ticket
+from gateway.scheduler.waiting import NOBODY, RECHECK_S, Line, Place, Ticket, again_s
 
 DOUBT: Final = 1.25  #: a wait is told to be too long when it is estimated at so many times what the caller allows
 FEED: Final = 8  #: starved groups that one event looks at
-RECHECK_S: Final = 0.01  #: how often it is asked again whether waiters are worth a start
 RECHECKS: Final = 64  #: groups that are asked in one tick
-PREWARM_RETRY_S: Final = 0.05  #: when there was no stem or no memory yet for a sandbox that is started ahead
 
 
 class Moves(Rooms):
@@ -129,9 +127,7 @@ class Moves(Rooms):
         if ticket.place is not Place.QUEUED:  # one was thawed for it: no timer need be set
             return
         self.expect(ticket, ticket.deadline_s)
-        if group not in self.rechecks:
-            self.rechecks[group] = now + RECHECK_S
-            self.wake(now + RECHECK_S)
+        self.rethink(group, now)
         if front:
             return
         quota = group.quota
@@ -202,7 +198,9 @@ class Moves(Rooms):
             group.tally.waited += 1
             group.tally.waited_s += waited_s
         out.append(self.run(ticket, instance, now))
-        if not group.waiting:
+        if group.waiting:
+            self.rethink(group, now)
+        else:
             self.served(group)
 
     def offer(self, instance: Instance, now: float, out: Out) -> None:
@@ -251,16 +249,21 @@ class Moves(Rooms):
                 self.starved.move_to_end(group)
         self.budget.clear_earmarks()
 
+    def rethink(self, group: Group, now: float) -> None:
+        """Something changed for who waits there: ask soon, however long they have waited."""
+        due_s = now + RECHECK_S
+        self.rechecks.add(group, due_s)
+        self.wake(due_s)
+
     def reconsider(self, now: float, out: Out) -> None:
         """Ask again whether waiters are worth a start: who runs may take longer than was thought."""
         for _ in range(min(RECHECKS, len(self.rechecks))):
-            group, due_s = next(iter(self.rechecks.items()))
-            if due_s > now:
+            group = self.rechecks.pop(now)
+            if group is None:
                 return
-            del self.rechecks[group]
             if not group.waiting:
                 continue
-            self.rechecks[group] = now + RECHECK_S
+            self.rechecks.add(group, again_s(now - next(iter(group.waiting)).queued_s, now))
             if group not in self.starved:
                 self.grow(group, now, out)
 
@@ -331,7 +334,7 @@ class Moves(Rooms):
         if group is None:
             group = self.new_group(key, version, now)
         if self.starved or not self.supplies[group.stem].ready or self._start(group, now, out) is not Room.FREE:
-            self.keepalive.postpone(prewarm, now + PREWARM_RETRY_S)
+            self.keepalive.postpone(prewarm, again_s(now - prewarm.wanted_s, now))  # no stem or no memory yet
         else:
             self.tallies.totals.prewarms += 1
         self.budget.clear_earmarks()

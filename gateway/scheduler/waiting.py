@@ -3,6 +3,10 @@
 A ticket waits at one of two places. HELD: it has no concurrency slot yet, and some invocation under the same limit has already
 answered, so that a slot is about to come free. QUEUED: it has its slot and waits for a sandbox of its group. Both queues are
 ordered dictionaries: first in, first out, and whoever leaves takes no longer than whoever is served.
+
+Whether the waiters of a group are worth a start is thought about again while they wait, often at first and then ever more rarely
+(`Rechecks`): a decision comes late by a small part of what somebody has waited already, and a machine that is full for minutes
+is not woken a hundred times a second to find that it still is.
 """
 
 from __future__ import annotations
@@ -10,12 +14,19 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
+import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.scheduler.admission import Quota
     from gateway.scheduler.group import Group
+
+
+RECHECK_S: Final = 0.01  #: how soon it is asked again whether waiters are worth a start
+RECHECK_SHARE: Final = 0.02  #: and how late that may be, as a part of what the first of them has waited
+RECHECK_MOST_S: Final = 1.0
 
 
 class Place(enum.Enum):
@@ -103,3 +114,53 @@ class Deadlines:
 def _stands(entry: tuple[float, int, Ticket]) -> bool:
     due_s, _, ticket = entry
     return ticket.due_s == due_s and (ticket.place is Place.QUEUED or ticket.place is Place.HELD)
+
+
+def again_s(waited_s: float, now: float) -> float:
+    """When to think again about who has waited so long. Times are rounded up, so that one tick does for many."""
+    after_s = min(RECHECK_MOST_S, max(RECHECK_S, RECHECK_SHARE * waited_s))
+    step_s = RECHECK_S if after_s < 10 * RECHECK_S else 5 * RECHECK_S
+    return math.ceil((now + after_s) / step_s) * step_s
+
+
+class Rechecks:
+    """Groups with waiters, and when to think about them again."""
+
+    __slots__ = ("_due_s", "_heap", "_sequence")
+
+    def __init__(self) -> None:
+        self._due_s: dict[Group, float] = {}
+        self._heap: list[tuple[float, int, Group]] = []
+        self._sequence = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"<Rechecks of {len(self._due_s)} groups, the next at {self.next_s():.3f}>"
+
+    def __len__(self) -> int:
+        return len(self._due_s)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._due_s)
+
+    def __contains__(self, group: Group) -> bool:
+        return group in self._due_s
+
+    def add(self, group: Group, due_s: float) -> None:
+        """Not later than this; what was said before stands if it is sooner."""
+        if due_s < self._due_s.get(group, math.inf):
+            self._due_s[group] = due_s
+            heapq.heappush(self._heap, (due_s, next(self._sequence), group))
+
+    def next_s(self) -> float:
+        """When the next is due; `inf` if nobody waits."""
+        while self._heap and self._due_s.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
+
+    def pop(self, now: float) -> Group | None:
+        """A group whose time has come, not listed any more, or None."""
+        if self.next_s() > now:
+            return None
+        group = heapq.heappop(self._heap)[2]
+        del self._due_s[group]
+        return group

@@ -69,11 +69,11 @@ def test_the_command_fills_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(keep_alive, "PLOT", tmp_path / "plot.svg")
     drawn: list[int] = []
     monkeypatch.setattr(keep_alive, "draw", lambda cells, path: drawn.append(len(cells)))  # matplotlib keeps its fonts open
-    arguments = ["keep-alive", "--seed", "100", "--seeds", "2", "--functions", "20", "--hours", "3", "--write"]
+    arguments = ["keep-alive", "--seed", "100", "--seeds", "2", "--functions", "12", "--hours", "1.5", "--write"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     text = written.read_text()
-    assert "python -m loadtests keep-alive --seed 100 --seeds 2 --functions 20 --hours 3 --write" in text
+    assert "python -m loadtests keep-alive --seed 100 --seeds 2 --functions 12 --hours 1.5 --write" in text
     assert page.fingerprint() in text
     assert text.count("\n| 10") >= 2, "a line for each seed"
     for kind in ("azure", "poisson", "diurnal", "bursty", "periodic", "heavy-tailed", "once"):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
 from gateway.scheduler.commands import Freeze, Make, Run, Specialise, Stop
 from gateway.scheduler.cooling import SWEEP, Cooling, Due
 from gateway.scheduler.core import Core
+from gateway.scheduler.group import Group
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive.fixed import Fixed
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.scaling import UNDOUBTED, Mean, worth_starting
 from gateway.scheduler.state import NEXT, Event, IllegalEvent, Instance, State, following
 from gateway.scheduler.stems import CALM_S, DECAY_S, PARALLEL, RETRY_FINAL_S, RETRY_FIRST_S, RETRY_MOST_S, Supply
-from gateway.scheduler.waiting import Deadlines, Place, Ticket
+from gateway.scheduler.waiting import RECHECK_S, RECHECK_SHARE, Deadlines, Place, Rechecks, Ticket, again_s
 from sandbox.spec import Architecture, StemKey
 from tests.sim.records import version
 
@@ -218,6 +220,49 @@ def test_one_that_was_used_meanwhile_is_kept_from_its_last_use() -> None:
     assert list(cooling.due(69.0)) == []
     assert cooling.next_s() == 70.0
     assert list(cooling.due(70.0)) == [(instance, Due.STOP)]
+
+
+def group_of(name: str) -> Group:
+    return Core(Policy(memory_bytes=1 << 40)).new_group((name, "$LATEST", 1), version(name), 0.0)
+
+
+def test_who_waits_long_is_thought_about_seldom_but_soon_enough() -> None:
+    began_s = now = 1000.003
+    asked = 0
+    while now - began_s < 60:
+        again = again_s(now - began_s, now)
+        late_s = again - now
+        assert 0 < late_s <= max(2 * RECHECK_S, 2 * RECHECK_SHARE * (now - began_s)), "a small part of the wait"
+        now = again
+        asked += 1
+    assert asked < 320
+
+
+def test_many_who_wait_long_are_thought_about_together() -> None:
+    times_s = {again_s(20 + 0.01 * number, 1000 + 0.001 * number) for number in range(1000)}
+    assert len(times_s) < 45, "in one second"
+
+
+def test_the_sooner_time_stands_and_each_group_comes_once() -> None:
+    rechecks = Rechecks()
+    first, second = group_of("a"), group_of("b")
+    rechecks.add(first, 5.0)
+    rechecks.add(second, 2.0)
+    rechecks.add(first, 1.0)  # somebody new waits
+    rechecks.add(first, 3.0)
+    assert (len(rechecks), set(rechecks), rechecks.next_s()) == (2, {first, second}, 1.0)
+    assert rechecks.pop(0.5) is None
+    assert rechecks.pop(1.0) is first
+    assert first not in rechecks
+    assert [rechecks.pop(9.0), rechecks.pop(9.0), rechecks.next_s()] == [second, None, math.inf]
+
+
+def test_a_flood_leaves_little_in_the_rechecks() -> None:
+    rechecks = Rechecks()
+    group = group_of("a")
+    for number in range(10_000):
+        rechecks.add(group, 10.0 + 0.001 * number)
+    assert len(rechecks._heap) == 1
 
 
 def test_functions_that_are_called_once_leave_nothing_behind() -> None:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import timeit
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from gateway.scheduler.commands import Command
 from gateway.scheduler.keepalive.use import Use
 from loadtests.__main__ import main
 from loadtests.simulation import azure_shape as azure
@@ -186,6 +188,27 @@ def test_a_clock_that_jumps_by_years_is_no_work(run: type[CoreRun] | type[PoolRu
     calls = [(float(number), 0, 0.1) for number in range(5)] + [(9 * 365 * 86_400.0 + number, 0, 0.1) for number in range(5)]
     measures = run(trace_of(*calls), policy("worth", 1 << 30), MACHINE).play()
     assert (measures.invocations, measures.cold, measures.refused) == (10, 2, 0)
+
+
+def test_a_machine_that_is_full_for_long_is_seldom_asked() -> None:
+    """One call works for ten minutes on all memory; another waits for it. That is not looked at a hundred times a second."""
+    functions = [Function("long", 512, 400), Function("waits", 512, 400)]
+    run = CoreRun(
+        gathered("full", functions, [(0.0, 0, 600.0), (1.0, 1, 0.1), (70.0, 0, 0.1)]), policy("worth", 520 * MIB), MACHINE
+    )
+    ticks = 0
+    tick = run.core.tick
+
+    def counted(now: float) -> Sequence[Command]:
+        nonlocal ticks
+        ticks += 1
+        return tick(now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.core, "tick", counted)
+        measures = run.play()
+    assert measures.refused == 2, "after a minute, each"
+    assert ticks < 1000
 
 
 @pytest.mark.bench

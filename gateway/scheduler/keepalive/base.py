@@ -32,13 +32,16 @@ class Pattern(Protocol):
 
 
 class Prewarm:
-    """A wish to have a sandbox of a function ready: to be fulfilled from `due_s`, pointless after `until_s`."""
+    """A wish to have a sandbox of a function ready: to be fulfilled from `due_s`, pointless after `until_s`.
 
-    __slots__ = ("due_s", "until_s", "version")
+    `wanted_s` is what `due_s` was before it was postponed.
+    """
+
+    __slots__ = ("due_s", "until_s", "version", "wanted_s")
 
     def __init__(self, version: FunctionVersion, due_s: float, until_s: float) -> None:
         self.version = version
-        self.due_s = due_s
+        self.due_s = self.wanted_s = due_s
         self.until_s = until_s
 
     def __repr__(self) -> str:
