@@ -26,6 +26,8 @@ def say(what):
     print(json.dumps({NAME: what}), flush=True)
 
 
+while os.environ.get("AFTER_" + NAME) and not os.path.exists("/tmp/" + os.environ["AFTER_" + NAME]):
+    time.sleep(0.01)  # until that other one has registered
 if DO == "exit in init":
     sys.exit(3)
 if DO == "never register":
@@ -35,6 +37,7 @@ if DO == "ignore SIGTERM":
 events = os.environ.get("EVENTS_" + NAME, "INVOKE SHUTDOWN").split()
 body = json.dumps({"events": events})
 status, headers, answer = call("POST", "/register", body, Lambda_Extension_Name=NAME, Lambda_Extension_Accept_Feature="accountId")
+open("/tmp/" + NAME, "w").close()
 say(answer)
 if DO == "register twice":
     status, _, again = call("POST", "/register", body, Lambda_Extension_Name=NAME)

@@ -153,7 +153,8 @@ def test_without_extensions_nobody_is_asked(product: Product) -> None:
 )
 def test_extensions_that_fail(product: Product, do: str, error_type: str, how: str, state: str) -> None:
     slow = "import time\ndef handler(event, context):\n    time.sleep(1)\n"
-    name = deploy(product, slow, {"agent": PYTHON, "other": PYTHON}, {"DO_agent": do}, Timeout=20)
+    variables = {"DO_agent": do, "AFTER_agent": "other"}
+    name = deploy(product, slow, {"agent": PYTHON, "other": PYTHON}, variables, Timeout=20)
     answer = product.invoke(name)
     expected.platform_says(error_type, how)(answer)
     log = "\n".join(product.log(name))
