@@ -175,3 +175,41 @@ def test_status_tells_the_driver(containers: Product) -> None:
     status = containers.instance.status()
     assert status["driver"] == "docker"
     assert status["runtimes"][RUNTIME]["available"] is True
+
+
+NODE = """
+exports.handler = async (event, context) => {
+  const layered = event.layered ? require('words').word : null
+  return { version: process.versions.node, environment: process.env.AWS_EXECUTION_ENV, mine: process.env.MINE, layered,
+           left: context.getRemainingTimeInMillis() > 0, directory: process.cwd() }
+}
+"""
+
+
+def test_node_in_a_container(containers: Product, docker_engine: DockerEngine) -> None:
+    """The image's Node.js waits as the host's does: with Lambent's runtime, from a stem, and started anew where it must be."""
+    docker_engine.build("nodejs18.x")
+    layer = containers.client.publish_layer_version(
+        LayerName="words", Content={"ZipFile": package({"nodejs/node_modules/words/index.js": "exports.word = 'from the layer'"})}
+    )["LayerVersionArn"]
+    for variables in ({"MINE": "1"}, {"MINE": "1", "NODE_OPTIONS": "--no-warnings"}):
+        name = containers.deploy(
+            {"app.js": NODE},
+            Runtime="nodejs18.x",
+            Layers=[layer],
+            Environment={"Variables": variables},
+            MemorySize=256,
+            Timeout=20,
+        )
+        found = containers.invoke(name, {"layered": True}).value
+        assert found.pop("version").startswith("18.")
+        assert found == {
+            "environment": "AWS_Lambda_nodejs18.x",
+            "mine": "1",
+            "layered": "from the layer",
+            "left": True,
+            "directory": "/var/task",
+        }
+    failing = containers.deploy({"app.js": "exports.handler = async () => { throw new TypeError('no') }"}, Runtime="nodejs18.x")
+    found = containers.invoke(failing).value
+    assert (found["errorType"], found["errorMessage"]) == ("TypeError", "no")
