@@ -309,9 +309,10 @@ class Spawner:
         mounts: dict[str, int] = {}
         try:
             if is_imaged(request):
+                zygote = await self._porters.porter()
+                self._tasks.start(asyncio.to_thread(self._cgroups.expect_join, zygote.pid), "expect a join")
                 root, programs = await self._imaged.root(jail, request)
                 passed.insert(0, root)
-                zygote = await self._porters.porter()
                 mounts = self._porters.mounts(jail.uid, runtime=programs.ours)
                 message |= {"image": True, "mounts": ["/tmp", *mounts], **programs.message()}
             else:
