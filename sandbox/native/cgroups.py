@@ -272,10 +272,10 @@ class Cgroups:
         return [self._base[self._freezer] / "zygotes"] if self._freezer else []
 
     def expect_join(self, pid: int) -> None:
-        """Have the kernel begin what the next processes that join groups would wait for. `pid` is a zygote's. Blocks as they would.
+        """Have the kernel begin what the next processes that join groups would wait for; `pid` is a zygote's. Blocks as they do.
 
-        To move a process takes a lock that forks hold for reading, and the first to want it after a while waits for a grace period
-        of RCU, some 13 ms; those who come meanwhile wait for its rest. So a zygote is moved to where it is.
+        To move a process takes a lock that forks hold for reading, and the first to want it after a while waits for a grace
+        period of RCU, some 13 ms; those who come meanwhile wait for its rest. So a zygote is moved to where it is.
         """
         for directory in self.zygote_joins():
             with contextlib.suppress(OSError):
