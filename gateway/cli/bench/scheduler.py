@@ -24,7 +24,7 @@ def command(seconds: int, as_json: bool, check: bool) -> None:
     are, in a checkout.
     """
     with progress(3) as step:
-        step("the simulator, on a trace of Azure's shape")
+        step("the simulator")
         simulated = simulator.figures()
         step("loads from half to four times of what the machine can do")
         load = overload.measure(seconds)

@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).parents[3]
 
 
 def figures() -> list[Figure]:
-    """Invocations a second on the wall; none without the load tests."""
+    """Invocations for each second of a processor; none without the load tests."""
     if (ROOT / "loadtests" / "simulation").is_dir() and str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))
     try:
