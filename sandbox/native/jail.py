@@ -20,6 +20,7 @@ from sandbox.native.cgroups import Group
 from sandbox.native.channel import Channel, Message
 
 STEM_S = 20.0
+DYING_S = 0.01  #: for so long those that were killed at a moment that was asked for come before others
 _SEND_ONLY = ("code", "signal", "launch_error", "extension")
 
 
@@ -70,7 +71,8 @@ class Jail:
         self._reason = "its init ended"
         self._oom_kills = 0
         self._sockets: collections.deque[asyncio.Future[int]] = collections.deque()  # those that init is asked for
-        self._timer: asyncio.TimerHandle | None = None  # for a kill that was asked for
+        self._timer: asyncio.TimerHandle | None = None  # for a kill that was asked for, or for the end of `_dying`
+        self._dying = False
         self.pid = 0  #: of init, on the host, as long as it is not reaped
         self.stopping = False
 
@@ -120,16 +122,25 @@ class Jail:
     def kill_at(self, at_s: float) -> None:
         """Kill all but init then, on the monotonic clock. Nothing else is done at that moment: many may have the same."""
         self._call_off()
+        self.group.may_hurry()
         self._timer = self._loop.call_later(max(0.0, at_s - SystemClock.monotonic()), self._kill_inside)
 
     def _kill_inside(self) -> None:
         if not self.group.kill():
             self.tell({"op": "kill"})
+            return
+        self.group.hurry(True)
+        self._dying = True
+        self._timer = self._loop.call_later(DYING_S, self._call_off)
 
     def _call_off(self) -> None:
+        """There is no kill to come, and none that anything has to give way to."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._dying:
+            self._dying = False
+            self.group.hurry(False)
 
     async def reset(self) -> int:
         """Raises what `stem` does. Gives the new runtime's connection."""

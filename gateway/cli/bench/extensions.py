@@ -35,7 +35,7 @@ from gateway.clock import SystemClock
 from sandbox.native.processes import descendants
 
 NAME: Final = "lambent-bench"  #: of the extension, as extension.c has it
-SANDBOXES: Final = 50  #: at least; a burst starts fewer than it has requests, since some wait for those that are done
+SANDBOXES: Final = 50
 BUDGET_MS: Final = 2000
 SLOW: Final = "import time\n\ndef handler(event, context):\n    time.sleep(1)\n    return {'statusCode': 200, 'body': ''}\n"
 
@@ -93,7 +93,8 @@ def _cost(data_dir: Path, extension: Path, count: int, step: Step) -> list[Figur
 def shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
     """Sandboxes, frozen by then, whose extension ignores SIGTERM and SHUTDOWN, all told to end at once on a busy machine."""
     step(f"shutdown of {SANDBOXES} sandboxes that resist")
-    with Instance(data_dir, {}) as instance, contextlib.closing(instance.api) as api:
+    settings = {"max_sandboxes": SANDBOXES, "stems_min": 0, "stems_max": 0}
+    with Instance(data_dir, settings) as instance, contextlib.closing(instance.api) as api:
         name = "stays"
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as package:
@@ -103,7 +104,7 @@ def shutdown(data_dir: Path, extension: Path, step: Step) -> list[Figure]:
         target = Target.of(publish_url(api, name), instance.endpoint)
         there = 0
         while there < SANDBOXES:
-            burst_ms([target] * (SANDBOXES * 3 // 2))
+            burst_ms([target] * (SANDBOXES * 3 // 2))  # some wait for those that are done, so fewer start than are asked for
             there = wait(instance, lambda now: at_rest(now) and set(now["functions"][name]) == {"frozen"})["functions"][name][
                 "frozen"
             ]
@@ -161,7 +162,7 @@ def _ends(watched: dict[tuple[int, int], int]) -> dict[tuple[int, int], float]:
     """
     clock = SystemClock()
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(2))
     ended: dict[tuple[int, int], float] = {}
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         for who, pid in watched.items():
