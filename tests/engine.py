@@ -135,6 +135,11 @@ class DockerEngine:
     def containers(self, label: str = "lambent.owner") -> list[str]:
         return self.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}").split()
 
+    def sandboxes(self, owner: str) -> list[str]:
+        """Names of the containers in which one Lambent runs functions, or could."""
+        names = self.docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"label=lambent.owner={owner}").split()
+        return [name for name in names if "-lobby-" not in name]
+
     def stop(self) -> None:
         """As an operator stops it: all containers end."""
         if self._process is not None:

@@ -126,6 +126,17 @@ class Container:
         self._pauser = Pauser(self._engine, self.name)
         return paused(group, self._pauser)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its first process is: asked of the kernel, not of the engine."""
+        if self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def kill(self) -> None:
         """Everything in it, at once. Harmless when it is dead."""
         if self.pidfd >= 0:

@@ -20,10 +20,11 @@ from sandbox.docker import cgroups, holder, ways
 from sandbox.docker.bridge import Bridge
 from sandbox.docker.container import Container, Graveyard
 from sandbox.docker.images import EngineImages
+from sandbox.docker.lobby import Lobby
 from sandbox.docker.runtimes import Runtimes
 from sandbox.docker.spread import PLACES, Spread
 from sandbox.errors import RuntimeUnavailable, SandboxError
-from sandbox.images.engine import EngineRefused
+from sandbox.images.engine import EngineRefused, EngineUnavailable
 from sandbox.images.programs import OWN
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
@@ -54,6 +55,7 @@ class ContainerSpawner(Spawner):
         self._images = EngineImages(self._engine)
         self._graveyard = Graveyard(self._engine, config.owner)
         self._hold = self._porters.directory / "hold"
+        self._lobby = Lobby(self._engine, self._graveyard)
         self._ways = ways.Ways("inside", "move", "cgroup")
         self._bridge = Bridge(self._engine, config.owner, internal=config.network == "none")
         self._spread = Spread(Path(config.run_dir) / "mounts")
@@ -80,9 +82,17 @@ class ContainerSpawner(Spawner):
                 await self._bridge.close()
         (self._spread.open if self._ways.mounts == "spread" else self._spread.close)()
         self._hello["ways"] = str(self._ways)
-        self._hello["support"] = await self._runtimes.support()
+        self._hello["support"] = support = await self._runtimes.support()
         await super().start()
         holder.install(self._hold)
+        if self._own_networks:
+            self._tasks.start(self._open_lobby([runtime for runtime, (there, _) in support.items() if there]), "lobby")
+
+    async def _open_lobby(self, runtimes: list[str]) -> None:
+        """Ahead of the first stem, of any image that there is by now."""
+        if runtimes and (architecture := HOST_ARCHITECTURE) is not None:
+            with contextlib.suppress(SandboxError, OSError):
+                await self._lobby.enter(self._bare(await self._runtimes.image(runtimes[0], architecture)), architecture)
 
     def _check(self, request: Message) -> None:
         if request.get("architecture") not in list(Architecture):
@@ -113,8 +123,13 @@ class ContainerSpawner(Spawner):
                 image = own or await self._runtimes.image(runtime, architecture)
                 config = self._config_of(jail, image, runtime)
                 try:
-                    jail.group = await container.start(config, None if own else architecture, self._config.cpu)
+                    platform = None if own else architecture
+                    if self._own_networks:
+                        config = await self._lobby.enter(config, platform)
+                    jail.group = await container.start(config, platform, self._config.cpu)
                 except EngineRefused as error:
+                    if self._own_networks and not self._lobby.there:  # it has just gone, and the next will find another
+                        raise EngineUnavailable(str(error)) from error
                     raise RuntimeUnavailable(str(error)) from error
             self._must_live(jail)
             found = OWN if own else self._runtimes.programs(runtime, container.pidfd)
@@ -172,6 +187,7 @@ class ContainerSpawner(Spawner):
 
     async def _ended(self) -> None:
         """What does not go now goes at the next start."""
+        await self._lobby.close()
         with contextlib.suppress(SandboxError):
             if self._ways.runtime_api == "bridge":
                 await self._bridge.close()
@@ -191,6 +207,12 @@ class ContainerSpawner(Spawner):
             mount_points = []
             binds += self._spread.binds(jail.name, list(PLACES) if runtime else ["/tmp"])
             binds += [f"{path}:{target}:ro" for target, path in self._files(jail, runtime=ours).items()]
+        config = self._bare(image)
+        config["HostConfig"] |= {"Binds": binds, "Tmpfs": dict.fromkeys(mount_points, _MOUNT_POINT)}
+        return config
+
+    def _bare(self, image: str) -> dict[str, Any]:
+        """The same without any place for a function."""
         return {
             "Image": image,
             "Entrypoint": [HOLD],
@@ -202,7 +224,7 @@ class ContainerSpawner(Spawner):
             "StopSignal": "SIGKILL",  # there is nothing to wait for, also where the engine ends
             "HostConfig": {
                 "NetworkMode": "none" if self._own_networks else self._bridge.name,
-                "IpcMode": "private",
+                "IpcMode": "none",  # its own, and no /dev/shm, as on AWS
                 "ReadonlyRootfs": True,
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
@@ -210,8 +232,7 @@ class ContainerSpawner(Spawner):
                 "CpuShares": _MAKING_SHARES,
                 "LogConfig": {"Type": "none"},
                 "RestartPolicy": {"Name": "no"},
-                "Binds": binds,
-                "Tmpfs": dict.fromkeys(mount_points, _MOUNT_POINT),
+                "Binds": [f"{self._hold}:{HOLD}:ro"],
             },
         }
 

@@ -130,13 +130,13 @@ async def docker(directory: Path, owner: str, engine: DockerEngine, **ways: Any)
     async with spawned(directory, owner, engine=engine.url, **ways) as host:
 
         def kill_holder(handle: Handle) -> None:
-            (container,) = engine.containers(f"lambent.owner={owner}")
+            (container,) = engine.sandboxes(owner)
             engine.docker("kill", container)
 
         def left() -> list[str]:
             _, inits = of_spawner(host.pid)
             found = [f"init {pid}" for pid in inits]
-            return found + [f"container {one}" for one in engine.containers(f"lambent.owner={owner}")]
+            return found + [f"container {one}" for one in engine.sandboxes(owner)]
 
         def asleep() -> bool:
             return bool(engine.docker("ps", "--quiet", "--filter", f"label=lambent.owner={owner}", "--filter", "status=paused"))
@@ -145,4 +145,5 @@ async def docker(directory: Path, owner: str, engine: DockerEngine, **ways: Any)
         spec = dataclasses.replace(_spec(host.package({"app.py": HANDLER})), runtime=key.runtime)
         place = Place(host.driver, spec, kill_holder, left, lambda text: _opt(host.code_dir / "opt", text), key=key)
         yield dataclasses.replace(place, asleep=asleep) if ways.get("docker_freeze") == "pause" else place
+    assert engine.containers(f"lambent.owner={owner}") == []
     assert engine.docker("network", "ls", "--quiet", "--filter", f"label=lambent.owner={owner}") == ""
