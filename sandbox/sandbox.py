@@ -240,6 +240,11 @@ class Sandbox(Inside):
         """Whether the function's Init has gone well. If not (any more), the next invocation runs it."""
         return self._specialised
 
+    @property
+    def lingers(self) -> bool:
+        """Whether `stop` takes up to two seconds: there are extensions, and they have time for their end."""
+        return self._specialised and self._api.extensions is not None
+
     def memory_bytes(self) -> int:
         """What it uses now."""
         return self._handle.memory_bytes()

@@ -14,7 +14,7 @@ import dataclasses
 import enum
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sandbox.errors import SandboxError, SandboxGone
 from sandbox.outcome import Outcome, Status, Work
@@ -38,6 +38,9 @@ class Run:
 
 def _run(work: Work) -> Run:
     return Run()
+
+
+LINGERING_S: Final = 0.5  #: a stop that takes as long is one with extensions
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -191,6 +194,10 @@ class FakeSandbox:
         assert self.state is not FakeState.BUSY, f"freeze of {self!r}"
         if self.state is FakeState.READY:
             self.state = FakeState.FROZEN
+
+    @property
+    def lingers(self) -> bool:
+        return self._host.behaviour.stop_s >= LINGERING_S
 
     def memory_bytes(self) -> int:
         return 0 if self.state is FakeState.GONE else self._used_bytes

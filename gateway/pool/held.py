@@ -24,6 +24,8 @@ class SandboxLike(Protocol):
 
     @property
     def initialised(self) -> bool: ...
+    @property
+    def lingers(self) -> bool: ...
 
     on_idle: Callable[[Any], None]
     on_gone: Callable[[Any, str], None]

@@ -252,7 +252,10 @@ class Pool:
                 sandbox.freeze()
                 self._perform(self._core.measured(instance, sandbox.memory_bytes(), now), now)
             case Stop(instance):
-                self._workers.start(self._stop(self._held[instance]), f"stop {instance.number}")
+                held = self._held[instance]
+                self._workers.start(self._stop(held), f"stop {instance.number}")
+                if held.sandbox.lingers:
+                    self._perform(self._core.weighed(instance, held.sandbox.memory_bytes(), now), now)
             case Refuse(request, why, error, retry_s):
                 assert isinstance(request, Request)
                 request.refused(why, error, retry_s)

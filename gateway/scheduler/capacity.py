@@ -5,7 +5,8 @@ counts the same until it is frozen and measured, then what it was measured to us
 and before it is thawed the difference is reserved. Where memory is short, idle ones are frozen sooner for that.
 
 One that is being stopped counts until nothing of it is left, which is soon, but takes two seconds where its extensions take their
-time. Nobody is to wait for that: up to an eighth of the budget those who are stopping do not stand in the way of who comes. What
+time. Nobody is to wait for that: it is measured then, and counts what it uses; and up to an eighth of the budget those who are
+stopping do not stand in the way of who comes. What
 really is used can be so much more than the budget for so long; a budget is made smaller than the machine by more than that.
 """
 
@@ -85,6 +86,11 @@ class Budget:
     def stopping(self, size_bytes: int) -> None:
         self.stopping_bytes += size_bytes
         self.stopping_count += 1
+
+    def lighten(self, size_bytes: int) -> None:
+        """One that is stopping uses so much less than it counted."""
+        self.stopping_bytes -= size_bytes
+        self.used_bytes -= size_bytes
 
     def stopped(self, size_bytes: int) -> None:
         self.stopping_bytes -= size_bytes

@@ -254,6 +254,15 @@ class Core(Providing):
         self.feed(now, out)
         return out
 
+    def weighed(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
+        """What a sandbox uses that was told to stop and takes its time for that: it counts no more from now on."""
+        out: list[Command] = []
+        if instance.state is State.STOPPING and used_bytes < instance.memory_bytes:
+            self.budget.lighten(instance.memory_bytes - used_bytes)
+            instance.memory_bytes = used_bytes
+            self.feed(now, out)
+        return out
+
     def stopped(self, instance: Instance, now: float) -> Sequence[Command]:
         """Nothing of it is left."""
         instance.see(Event.EXITED)

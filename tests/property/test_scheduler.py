@@ -188,6 +188,12 @@ class Machine(RuleBasedStateMachine):
         self.instances.remove(instance)
         self.perform(self.core.stopped(instance, self.now))
 
+    @precondition(lambda self: self.among(State.STOPPING))
+    @rule(choice=CHOICE, used_mb=st.integers(0, 200))
+    def weighed(self, choice: int, used_mb: int) -> None:
+        """It has extensions, which take their time."""
+        self.perform(self.core.weighed(self.pick(choice, State.STOPPING), used_mb * MIB, self.now))
+
     @precondition(lambda self: self.frozen)
     @rule(choice=CHOICE, used_mb=st.integers(0, 200))
     def measure(self, choice: int, used_mb: int) -> None:
@@ -522,6 +528,7 @@ WEIGHTS = {
     "die": 0.3,
     "stop": 4,
     "measure": 4,
+    "weighed": 1,
     "update_function": 0.3,
     "change_runtime": 0.1,
     "say_something_else_of_a_function": 0.3,

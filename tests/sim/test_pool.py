@@ -403,6 +403,25 @@ def test_nobody_waits_for_the_memory_of_who_takes_long_to_stop() -> None:
     )
 
 
+def test_an_update_does_not_wait_for_the_memory_of_the_old_ones() -> None:
+    """They were just used, and count all that they may use; while they take their time for their end, what they do use."""
+
+    async def scenario(world: World) -> None:
+        served(await world.burst(6))
+        world.catalog.replace("echo", function(version(memory_mb=512, generation=2)))
+        before_s = world.loop.time()
+        served(await world.burst(6))
+        assert world.loop.time() - before_s < 1.5
+        assert world.pool.snapshot()["sandboxes"]["stopping"] == 6, "and they are still there"
+
+    in_world(
+        scenario,
+        function(version(memory_mb=512)),
+        behaviour=Behaviour(stop_s=2, run=lambda work: Run(run_s=0.3)),
+        policy=dataclasses.replace(POLICY, memory_bytes=3200 * MIB, stems_min=0, freeze_after_s=10),
+    )
+
+
 def test_memory_is_waited_for_when_everybody_works() -> None:
     async def scenario(world: World) -> None:
         took_s = sorted(one.took_s for one in served(await asyncio.gather(*(world.invoke(name) for name in "ab"))))

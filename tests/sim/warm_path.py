@@ -38,7 +38,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.id = "echo"
-        self.initialised = True
+        self.initialised, self.lingers = True, False
         self.on_idle: Callable[[Any], None] = lambda sandbox: None
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self._loop = asyncio.get_running_loop()
