@@ -22,8 +22,8 @@ from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
 from sandbox.spec import Architecture
 
-EACH: Final = 20_000  #: decisions in a round
-ROUNDS: Final = 9
+EACH: Final = 10_000  #: decisions in a round
+ROUNDS: Final = 21
 GAP_S: Final = 0.1  #: between two calls of a function, in virtual time, however many there are: so the same is done for each
 
 
