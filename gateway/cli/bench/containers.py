@@ -25,6 +25,7 @@ from gateway.cli.bench.functions import deploy
 from gateway.cli.bench.instance import Instance, NotReady
 from gateway.cli.bench.load import burst_ms, now_s, percentile, quiet
 from gateway.cli.bench.report import Figure, progress, show
+from gateway.cli.deploy import IMAGE_SETTLED_WITHIN_S, settle
 from sandbox.docker import cgroups
 from sandbox.errors import SandboxError
 from sandbox.images.engine import DEFAULT_URL, Engine
@@ -238,6 +239,7 @@ def _image_ms(instance: Instance, name: str, image: str) -> float:
                 "ImageConfig": {"EntryPoint": ["python3"], "Command": ["-c", PROGRAM], "WorkingDirectory": "/"},
             },
         )
+        settle(api, name, IMAGE_SETTLED_WITHIN_S)  # the first one is unpacked
         wait(instance, at_rest)
         with quiet():
             began_s = now_s()
