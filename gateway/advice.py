@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -27,11 +28,13 @@ _log = logging.getLogger("gateway")
 
 
 class Advice:
-    """To be told of every change of a function. `layer` finds the version of a layer by its ARN."""
+    """To be told of every change of a function. `layer` finds the version of a layer by its ARN; `memory_mb` is what all
+    sandboxes together may take."""
 
-    def __init__(self, driver: Driver, layer: Callable[[str], LayerVersion | None]) -> None:
+    def __init__(self, driver: Driver, layer: Callable[[str], LayerVersion | None], memory_mb: float = math.inf) -> None:
         self._driver = driver
         self._layer = layer
+        self._memory_mb = memory_mb
         self._needed: Counter[StemKey] = Counter()  # by versions: what is on disk for them alone
         self._telling: asyncio.Handle | None = None
         self._looks: dict[StemKey, asyncio.Task[Support]] = {}
@@ -46,7 +49,7 @@ class Advice:
         if new is None:
             return
         latest = new.latest
-        if old is not None and old.latest.stem == latest.stem and old.latest.layers == latest.layers:
+        if old is not None and _asks_for(old.latest) == _asks_for(latest):
             return
         support = self._driver.support(latest.stem)
         if support.available and _is_on_disk(latest.stem):
@@ -80,6 +83,11 @@ class Advice:
     def _sentences(self, version: FunctionVersion, support: Support) -> Iterator[str]:
         if not support.available:
             yield f"it cannot run here: {support.detail}"
+        if version.memory_mb > self._memory_mb:
+            yield (
+                f"it cannot run here: it needs {version.memory_mb:,} MB, and all sandboxes together may take "
+                f"{self._memory_mb:,.0f} MB (memory_budget_mb)"
+            )
         image = version.image.image if version.image is not None else None
         if image is not None and image.architecture not in ("", PLATFORMS[version.architecture]):
             yield (
@@ -116,6 +124,10 @@ class Advice:
             task.cancel()
         self._tasks.cancel()
         await self._tasks.join()
+
+
+def _asks_for(version: FunctionVersion) -> tuple[object, ...]:
+    return version.stem, version.layers, version.memory_mb
 
 
 def _is_on_disk(key: StemKey) -> bool:

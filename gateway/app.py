@@ -48,7 +48,7 @@ from gateway.observe.pressure import Pressure
 from gateway.observe.retention import DAY_S, Keep
 from gateway.observe.trace import Ids
 from gateway.pool.pool import Pool
-from gateway.scheduler.policy import Policy
+from gateway.scheduler.policy import MIB, Policy
 from gateway.settings import DEFINITIONS, SettingError, Settings, load
 from gateway.status import Status
 from gateway.store.db import StoreError
@@ -128,18 +128,19 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             return await Sandbox.open(handle, key, clock=clock, credentials=credentials, lambda_api=inside)
 
         tallies = Tallies(settings.metrics_functions)
+        policy = _policy(settings)
         pool = Pool(
             open_sandbox=open_sandbox,
             code_path=control.code.path,
             logs=logs,
             clock=clock,
-            policy=_policy(settings),
+            policy=policy,
             tallies=tallies,
         )
         opened.push_async_callback(pool.close, 0)
         pool.on_provisioned = control.provisioned.settle
         control.catalog.subscribe(pool.function_changed)
-        advice = Advice(driver, control.layer)
+        advice = Advice(driver, control.layer, policy.memory_bytes / MIB)
         opened.push_async_callback(advice.close)
         control.catalog.subscribe(advice.function_changed)
         advice.tell()

@@ -102,6 +102,21 @@ async def test_foreign_architectures_are_looked_at_once_for_all(caplog: pytest.L
     await advice.close()
 
 
+async def test_a_function_larger_than_the_machine_is_spoken_of_when_it_becomes_so(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver()
+    driver.go.set()
+    advice = Advice(driver, lambda arn: None, memory_mb=808.0)
+    small = function(of(memory_mb=808))
+    assert await said(advice, small, caplog) == []
+    large = function(of(memory_mb=3008))
+    advice.function_changed(small, large)
+    advice.function_changed(large, large)
+    sentence = "it cannot run here: it needs 3,008 MB, and all sandboxes together may take 808 MB (memory_budget_mb)"
+    assert [record.getMessage() for record in caplog.records] == [f"function echo: {sentence}"]
+    assert await advice.of(of(memory_mb=3008)) == [sentence]
+    await advice.close()
+
+
 @pytest.mark.parametrize(
     ("runtimes", "architectures", "told"),
     [
