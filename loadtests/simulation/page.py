@@ -54,6 +54,7 @@ def policies_table(runs: Runs, less: Mapping[str, Sequence[Measures]]) -> str:
         "worst seed",
         "p50 added",
         "p99 added",
+        "refused",
         "wasted, GiB h",
         "started ahead",
         "evicted",

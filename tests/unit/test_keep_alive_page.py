@@ -44,6 +44,7 @@ def test_the_bar_is_said_seed_by_seed() -> None:
     assert "| 21 | 1,024 | 1,000 | 100 | 10 | 100 | 100 | 20 | 100 |" in page.seeds_table(two, range(20, 22))
     table = page.policies_table(two, {"less": [measured("worth", 60), measured("worth", 60)]})
     assert "| `worth` | 70 | 3.50% | 0.35 | 0.50 | 0 ms | 0 ms | 0 | 0 | 0 | 0 |" in table
+    assert len({line.count("|") for line in table.splitlines()}) == 1, "as many cells in each line"
     assert "| less | 120 | 6.00% | 0.60 | 0.60 |" in table
 
 
