@@ -126,7 +126,8 @@ def told(product: Product, name: str, until: str, times: int = 1) -> list[dict[s
     found: list[dict[str, Any]] = []
 
     def there() -> bool:
-        found[:] = [json.loads(line) for line in product.invoke(name, "events").value.splitlines()]
+        whole, _, _ = product.invoke(name, "events").value.rpartition("\n")  # what follows is being written
+        found[:] = [json.loads(line) for line in whole.splitlines()]
         return [event["type"] for event in found].count(until) >= times
 
     eventually(there)
@@ -308,6 +309,7 @@ def test_a_batch_is_full_by_items(product: Product, layer: str) -> None:
     """It is sent when it is, and what is left when the environment comes to rest, long before the timeout."""
     name = deploy(product, layer, wanted={"types": ["function"], "buffering": {"maxItems": 1000, "timeoutMs": 30_000}})
     product.invoke(name, 1500)
+    eventually(lambda: product.sandboxes(name) == {"frozen": 1})  # who asks all the time keeps it from rest
     events = told(product, name, "function", times=1500)
     sizes = [event["size"] for event in events if event["type"] == "batch"]
     assert max(sizes) == 1000
