@@ -66,29 +66,19 @@ def _run(instance: Instance, target: Target) -> Run:
 
 def figures(off: list[Run], on: list[Run]) -> list[Figure]:
     """Runs in pairs: of each pair what it costs, of those the median."""
-    processor = statistics.median(1 - plain.processor_us / told.processor_us for plain, told in zip(off, on, strict=True))
-    wall = statistics.median(1 - told.requests_per_s / plain.requests_per_s for plain, told in zip(off, on, strict=True))
+    untold, told = "an extension without telemetry", "the same, subscribed to platform and function"
+    used = [(untold, off, " (gateway's processor time a request)"), (told, on, "")]
+    costs = [1 - plain.processor_us / other.processor_us for plain, other in zip(off, on, strict=True)]
+    slower = [1 - other.requests_per_s / plain.requests_per_s for plain, other in zip(off, on, strict=True)]
     return [
-        Figure(
-            name="an extension without telemetry, gateway's processor time a request",
-            value=statistics.median(run.processor_us for run in off),
-            unit="µs",
+        *(
+            Figure(name=f"{name}{what}", value=statistics.median(run.processor_us for run in runs), unit="µs")
+            for name, runs, what in used
         ),
-        Figure(
-            name="the same, subscribed to platform and function",
-            value=statistics.median(run.processor_us for run in on),
-            unit="µs",
+        Figure(name="  telemetry costs of throughput, by that", value=statistics.median(costs) * 100, unit="%", most=10),
+        *(
+            Figure(name=name, value=statistics.median(run.requests_per_s for run in runs), unit="requests/s")
+            for name, runs, _ in used
         ),
-        Figure(name="  telemetry costs of throughput, by that", value=processor * 100, unit="%", most=10),
-        Figure(
-            name="an extension without telemetry, by the clock",
-            value=statistics.median(run.requests_per_s for run in off),
-            unit="requests/s",
-        ),
-        Figure(
-            name="the same, subscribed to platform and function",
-            value=statistics.median(run.requests_per_s for run in on),
-            unit="requests/s",
-        ),
-        Figure(name="  telemetry costs, by the clock", value=wall * 100, unit="%"),
+        Figure(name="  telemetry costs, by the clock", value=statistics.median(slower) * 100, unit="%"),
     ]
