@@ -132,7 +132,7 @@ class Settings:
     keep_alive_s: float = _setting(
         600.0, "fixed: an unused sandbox is stopped after this long; worth: not before this, unless memory is short.", least=0
     )
-    stems_min: int = _setting(2, "Sandboxes without a function yet, kept ready for each runtime in use.", least=0, most=10_000)
+    stems_min: int = _setting(4, "Sandboxes without a function yet, kept ready for each runtime in use.", least=0, most=10_000)
     stems_max: int = _setting(16, "The most of them that a runtime with many cold starts is given.", least=0, most=10_000)
     uid_base: int = _setting(
         2_000_000_000, "First of the user ids that sandboxes get, one each; nothing else on the host may use them.",

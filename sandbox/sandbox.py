@@ -173,7 +173,8 @@ class Sandbox(Inside):
         self._log = self._log_pipe.sink = log
         self._platform = platform or (lambda line: log(line.encode() + b"\n"))
         if spec.program is None:  # an image has no version of a runtime that could be told
-            self._platform(platform_lines.init_start(spec, self._clock.wall()))
+            # Not before the function is on its way; before any of its output all the same, which is read in a later turn.
+            asyncio.get_running_loop().call_soon(self._platform, platform_lines.init_start(spec, self._clock.wall()))
         self._init_ended = asyncio.get_running_loop().create_future()
         self._began_s = now_s = self._clock.monotonic()
         limit_s = INIT_LIMIT_S

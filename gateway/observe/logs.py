@@ -345,13 +345,14 @@ class Logs:
         while not self._stopping:
             self._work.wait(self._look_s)
             self._work.clear()
+            # Let more come together, and a cold start, whose first line this is, be done: two threads slow each other down.
+            self._hurry.wait(self._flush_s)
             self._awake = False  # before looking: what is put from here on wakes us again
             try:
                 self._expire()
                 self.flush()
             except Exception:  # without this thread there are no logs at all
                 _log.exception("the logs of functions could not be written")
-            self._hurry.wait(self._flush_s)  # let some more come together
 
     def _expire(self) -> None:
         """Remove what is not to be kept any more, when that is due. Before a flush, which may need the room."""

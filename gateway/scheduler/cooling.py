@@ -11,6 +11,7 @@ import enum
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -67,20 +68,23 @@ class Cooling:
                 self._list(instance)
         # After the others, whose entries may be of those that are frozen again now. Compared as `next_s` computes it, or a
         # rounding could make a sweep due for ever.
+        promised: Counter[Group] = Counter()  # pins, to those that are to be frozen with this sweep
         for instance in islice(index.warm, SWEEP):
             if now < instance.since_s + self._warm_s:
                 break
-            yield instance, Due.FREEZE if self.keep(instance, now) > now else Due.STOP
+            kept_s = self.keep(instance, now, promised[instance.group])
+            promised[instance.group] += kept_s == math.inf
+            yield instance, Due.FREEZE if kept_s > now else Due.STOP
 
-    def keep(self, instance: Instance, now: float) -> float:
-        """One is about to be frozen: until when it is kept."""
+    def keep(self, instance: Instance, now: float, promised: int = 0) -> float:
+        """One is about to be frozen: until when it is kept. So many of its group's pins are promised to others."""
         instance.kept_s = self._policy.keep_until(instance, now)
         keep = instance.group.keep
         if keep is not None:
             group = instance.group
             if keep.max_warm is not None and len(group.frozen) >= keep.max_warm:
                 instance.kept_s = now
-            elif self._index.pins(group):
+            elif self._index.pins(group, promised):
                 instance.kept_s = math.inf
             elif keep.idle_ttl_s is not None:
                 instance.kept_s = instance.since_s + keep.idle_ttl_s

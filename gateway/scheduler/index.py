@@ -67,12 +67,12 @@ class Index:
         instance.group.frozen[instance] = None
         (self.pinned if pinned else self.frozen)[instance] = None
 
-    def pins(self, group: Group) -> bool:
-        """Whether one more frozen sandbox of the group is to be pinned."""
+    def pins(self, group: Group, promised: int = 0) -> bool:
+        """Whether one more frozen sandbox of the group is to be pinned, when so many more will be."""
         keep = group.keep
         if keep is None or not keep.min_warm:
             return False
-        return sum(one in self.pinned for one in group.frozen) < keep.min_warm
+        return sum(one in self.pinned for one in group.frozen) + promised < keep.min_warm
 
     def pin(self, instance: Instance) -> None:
         """A frozen one is kept for its group's `min_warm` from now on."""

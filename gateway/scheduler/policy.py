@@ -23,6 +23,6 @@ class Policy:
     keep_alive: str = "worth"  #: which idle sandboxes are kept; see `keepalive.NAMES`
     keep_alive_s: float = 600.0  #: "fixed": for how long all of them are; "worth": the least, but where memory is short
     finish_wait_s: float = 0.1  #: longest wait for a sandbox that has answered but not asked for the next event
-    stems_min: int = 2  #: kept ready for each (runtime, architecture) in use
+    stems_min: int = 4  #: kept ready for each (runtime, architecture) in use
     stems_max: int = 16
     stem_bytes: int = 8 * MIB  #: what a stem counts

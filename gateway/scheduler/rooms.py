@@ -82,7 +82,7 @@ class Rooms(Ledger):
 
     def claim_room(self, group: Group, supply: Supply, now: float, out: Out) -> tuple[Room, Instance | None]:
         """Whether there is room for a start, and the stem that it gets if one is ready: then it is no stem any more."""
-        stem = next(reversed(supply.ready), None)
+        stem = next(iter(supply.ready), None)  # the oldest: it has had the time to rehearse
         stem_bytes = self.policy.stem_bytes
         if stem is not None or supply.unclaimed:
             room = self.room(group, group.memory_bytes - stem_bytes, 0, stem, now, out)

@@ -43,7 +43,7 @@ class Supply:
         self.target = least  #: to be kept ready
         self.changed_s = now
         self.users = 0  #: versions of functions that need this runtime
-        self.ready: dict[Instance, None] = {}  #: newest last
+        self.ready: dict[Instance, None] = {}  #: oldest first
         self.making = 0
         self.claims: deque[tuple[Group, float]] = deque()  #: starts that wait for a stem, and since when
         self.provisions: deque[Provision] = deque()  #: the same for provisioned sandboxes, which come behind them

@@ -83,10 +83,8 @@ def become(fds, message, enter):
         os.fchown(init.LOG_FD, uid, uid)
         syscalls.setns(network, syscalls.CLONE_NEWNET)
         os.close(network)
-        syscalls.drop_bounding_set()
         sandbox = BroughtSandbox(control, cgroups, uid, interpreters, node)
-        # To join its cgroups takes a process longer than all else here takes init: where it needs nothing of the image for that
-        # it is let go now, in a root that holds nothing.
+        # Where it needs nothing of the image to be ready it is let go now, in a root that holds nothing.
         connection = sandbox.fork() if message["image"] and not interpreters and waiting is None else None
         enter(place, list(zip(targets, mounts)))
         init.serve(sandbox, connection)

@@ -25,7 +25,13 @@ def send(sock, message, fds=()):
     # type: (socket.socket, dict[str, object], tuple[int, ...] | list[int]) -> None
     """Raises OSError; BlockingIOError when `sock` is non-blocking and full."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([json.dumps(message, separators=(",", ":")).encode()], ancillary)
+    sock.sendmsg([encode(message).encode()], ancillary)
+
+
+def encode(message):
+    # type: (dict[str, object]) -> str
+    """A message as it is sent."""
+    return json.dumps(message, separators=(",", ":"))
 
 
 def receive(sock):

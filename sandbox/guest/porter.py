@@ -46,7 +46,7 @@ def _container(fds, message, home):
     """`home` is our own pidfd. Raises OSError."""
     syscalls.setns(fds[0], syscalls.CLONE_NEWPID)
     try:
-        pid = syscalls.clone_process(syscalls.CLONE_PARENT)
+        pid = syscalls.clone_process(syscalls.CLONE_PARENT, hooks=False)
         if pid == 0:
             brought.become(fds, message, container.enter)
     finally:
@@ -57,7 +57,7 @@ def _container(fds, message, home):
 def _image(fds, message):
     # type: (list[int], dict[str, object]) -> int
     """Raises OSError."""
-    pid = syscalls.clone_process(zygote.NAMESPACES)
+    pid = syscalls.clone_process(zygote.NAMESPACES, hooks=False)
     if pid == 0:
         brought.become(fds, message, image.enter)
     return pid
@@ -68,6 +68,7 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.drop_bounding_set()  # for all copies
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
     preloaded = sorted(lambent_bootstrap.loaded())

@@ -22,6 +22,9 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
+CLONE_CHILD_CLEARTID = 0x00200000
+CLONE_CHILD_SETTID = 0x01000000
+CLONE_INTO_CGROUP = 0x200000000
 CLONE_NEWNS = 0x00020000
 CLONE_PARENT = 0x00008000
 CLONE_NEWUTS = 0x04000000
@@ -54,6 +57,7 @@ PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+PR_GET_TID_ADDRESS = 40
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -67,13 +71,15 @@ _OLD_NUMBERS = {
     "clone": (56, 220),
     "capset": (126, 91),
     "pivot_root": (155, 41),
+    "set_robust_list": (273, 99),
+    "get_robust_list": (274, 100),
 }
 _COLUMN = {"x86_64": 0, "aarch64": 1}.get(ARCHITECTURE)
 if _COLUMN is None:
     raise ImportError("the native driver knows x86_64 and aarch64, not " + ARCHITECTURE)
-_CLONE, _CAPSET, _PIVOT_ROOT = (_OLD_NUMBERS[name][_COLUMN] for name in ("clone", "capset", "pivot_root"))
+_CLONE, _CAPSET, _PIVOT_ROOT, _SET_ROBUST_LIST, _GET_ROBUST_LIST = (numbers[_COLUMN] for numbers in _OLD_NUMBERS.values())
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
 libc = ctypes.PyDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -106,24 +112,70 @@ def setns(fd, kinds):
     _check(libc.setns(ctypes.c_int(fd), ctypes.c_int(kinds)), "setns")
 
 
-def clone_process(flags):
-    # type: (int) -> int
-    """`os.fork` with clone flags: the new process's id here, 0 in the child. For single-threaded processes only.
+class Notes:
+    """Where the C library keeps what the kernel knows of the main thread: its id, and the list of its robust mutexes.
+
+    Fork tells a child's kernel of both, so `clone_process` has to. Found once, in the process that was executed: copies have
+    them at the same place. Both are 0 where the kernel does not tell (it was built without CONFIG_CHECKPOINT_RESTORE).
+    """
+
+    def __init__(self):
+        # type: () -> None
+        tid, head, size = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_ulong()
+        if libc.prctl(ctypes.c_int(PR_GET_TID_ADDRESS), ctypes.byref(tid), *([ctypes.c_ulong(0)] * 3)) < 0:
+            tid.value = 0
+        libc.syscall(ctypes.c_long(_GET_ROBUST_LIST), ctypes.c_long(0), ctypes.byref(head), ctypes.byref(size))
+        self.tid = tid.value
+        self.robust_list = head.value
+        self.robust_list_bytes = size.value
+
+
+_NOTES = Notes()
+
+
+def clone_process(flags=0, group=-1, hooks=True):
+    # type: (int, int, bool) -> int
+    """`os.fork` with clone flags, and into the cgroup2 directory of descriptor `group` if it is not negative: the new process's
+    id here, 0 in the child. For single-threaded processes only. Raises OSError.
 
     `os.fork` then `unshare` would take two forks for a new pid namespace, and can do so only once in a process. Python's own
     fork hooks are run as `os.fork` runs them; the C library's are skipped, which a process without threads can bear: their
-    work is to take and release locks that other threads could hold.
+    work is to take and release locks that other threads could hold. What its fork tells the kernel this tells it, too.
+    Nor does a child that runs no function's code need Python's `hooks`: they make 270 of the 340 page faults of its birth.
+
+    Whoever creates a process in a group needs what it would need to move one there.
     """
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(libc.syscall(ctypes.c_long(_CLONE), ctypes.c_long(flags | signal.SIGCHLD), *([ctypes.c_long(0)] * 4)))
+    if _NOTES.tid:
+        flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID
+    if group >= 0:
+        struct_clone_args = struct.pack("11Q", flags | CLONE_INTO_CGROUP, 0, _NOTES.tid, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
+        arguments = (_CLONE3, struct_clone_args, len(struct_clone_args))  # type: tuple[int | bytes, ...]
+    else:  # the one that a confined process may use
+        tid_and_tls = (_NOTES.tid, 0) if ARCHITECTURE == "x86_64" else (0, _NOTES.tid)
+        arguments = (_CLONE, flags | signal.SIGCHLD, 0, 0, *tid_and_tls)
+    wide = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    if hooks:
+        ctypes.pythonapi.PyOS_BeforeFork()
+    pid = int(libc.syscall(*wide))
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        if _NOTES.robust_list:
+            size = ctypes.c_long(_NOTES.robust_list_bytes)
+            libc.syscall(ctypes.c_long(_SET_ROBUST_LIST), ctypes.c_ulong(_NOTES.robust_list), size)
+        if hooks:
+            ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
     number = ctypes.get_errno()
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if hooks:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(number, "clone: " + os.strerror(number))
     return pid
+
+
+def can_be_told():
+    # type: () -> bool
+    """Whether a process made by `clone_process` can be anything that fork makes, a function with threads too."""
+    return _NOTES.tid != 0
 
 
 def mount(source, target, kind, flags, data=""):

@@ -50,7 +50,7 @@ def serve(control):
         reply = {"id": message["id"]}  # type: dict[str, object]
         try:
             write_passwd(uid)
-            pid = syscalls.clone_process(NAMESPACES)
+            pid = syscalls.clone_process(NAMESPACES, hooks=False)
             if pid == 0:
                 init.main(fds, uid)
             reply["pid"] = pid
@@ -66,6 +66,7 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.drop_bounding_set()  # for all copies
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
     init.Sandbox.waiting = json.loads(sys.argv[1])

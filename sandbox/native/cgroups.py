@@ -120,12 +120,26 @@ class Group:
     cpu: Path | None = None  #: the file that its share of the processors is written to once Init is over
 
     def join_fds(self, also: list[Path]) -> list[int]:
-        """Descriptors to which a process writes ``0`` to join, as init's child does before it loses its rights.
+        """The doors of these groups and of those in `also`, for init's child to join them (`guest.doors`): files to write ``0``
+        to; under cgroup2 the directory, to be born in, and behind it its file.
 
-        The kernel judges such a write by who opened the file, so an unprivileged process can be handed the door.
+        The kernel judges such a write by who opened the file, so an unprivileged process can be handed the door. The file is
+        ``tasks`` where there is one: a thread that moves itself waits for nobody, while for a write to ``cgroup.procs`` the
+        kernel lets a grace period of RCU go by (5 to 16 ms on the build machine, 2026-11-21; nobody can fork meanwhile).
         """
-        paths = [path / "cgroup.procs" for path in (*self.directories.values(), *also)]
-        return _open_all(paths, os.O_WRONLY)
+        fds: list[int] = []
+        try:
+            for path in (*self.directories.values(), *also):
+                if (path / "tasks").exists():
+                    fds += _open_all([path / "tasks"], os.O_WRONLY)
+                else:
+                    fds += _open_all([path], os.O_PATH | os.O_DIRECTORY)
+                    fds += _open_all([path / "cgroup.procs"], os.O_WRONLY)
+        except OSError:
+            for fd in fds:
+                os.close(fd)
+            raise
+        return fds
 
     def limit_memory(self, limit_bytes: int) -> None:
         """No swap: what the kernel refuses because it has no swap accounting, or no swap, is left."""
@@ -141,8 +155,6 @@ class Group:
         write(self.memory / "memory.limit_in_bytes", str(limit_bytes))
         with contextlib.suppress(OSError):
             write(self.memory / "memory.memsw.limit_in_bytes", str(limit_bytes))
-        with contextlib.suppress(OSError):
-            write(self.memory / "memory.swappiness", "0")
         write(self.memory / "memory.max_usage_in_bytes", "0")
 
     def memory_fds(self) -> tuple[int, int] | None:
@@ -297,16 +309,6 @@ class Cgroups:
         """Where a zygote goes, so that it and its inits can be found by their owner."""
         return [self._base[self._freezer] / "zygotes"] if self._freezer else []
 
-    def expect_join(self, pid: int) -> None:
-        """Have the kernel begin what the next processes that join groups would wait for; `pid` is a zygote's. Blocks as they do.
-
-        To move a process takes a lock that forks hold for reading, and the first to want it after a while waits for a grace
-        period of RCU, some 13 ms; those who come meanwhile wait for its rest. So a zygote is moved to where it is.
-        """
-        for directory in self.zygote_joins():
-            with contextlib.suppress(OSError):
-                write(directory / "cgroup.procs", str(pid))
-
     def cpu_joins(self) -> list[Path]:
         """The group that shares out processor time, where it is not one of the sandbox's own directories."""
         if self._cpu is None or self._cpu_file or self._cpu in (self._memory, self._pids, self._freezer):
@@ -324,6 +326,9 @@ class Cgroups:
                     directories[mount_point] = directory
             if self._pids is not None:
                 write(directories[self._pids] / "pids.max", str(pids_max))
+            if self._memory is not None and self._memory != self.hierarchies.v2:
+                with contextlib.suppress(OSError):
+                    write(directories[self._memory] / "memory.swappiness", "0")
             if self._cpu is not None and self._cpu_file == "cpu.cfs_quota_us":
                 write(directories[self._cpu] / "cpu.cfs_period_us", str(cpu.PERIOD_US))
         except OSError:

@@ -62,22 +62,19 @@ class Channel:
         self._loop.remove_writer(self._sock.fileno())
 
     def _readable(self) -> None:
-        for _ in range(64):  # then others have their turn
-            try:
-                message, fds = messages.receive(self._sock)
-            except BlockingIOError:
-                return
-            except messages.DescriptorsLost as error:
-                message, fds = {**error.message, "lost": True}, []
-            except (ValueError, OSError):
-                self._gone()
-                return
-            if message is None:
-                self._gone()
-                return
-            self._on_message(message, fds)
-            if self.closed:
-                return
+        try:  # one; if there are more, the loop is back soon, and one that is not there would cost as much as one that is
+            message, fds = messages.receive(self._sock)
+        except BlockingIOError:
+            return
+        except messages.DescriptorsLost as error:
+            message, fds = {**error.message, "lost": True}, []
+        except (ValueError, OSError):
+            self._gone()
+            return
+        if message is None:
+            self._gone()
+            return
+        self._on_message(message, fds)
 
     def _gone(self) -> None:
         if not self.closed:

@@ -111,7 +111,6 @@ class Jail:
             raise Ended(self._reason)
         self.specialised = True
         self._waits = False
-        self._oom_kills = self.group.oom_kills()
         self._channel.send(message, fds)
 
     def tell(self, message: Message) -> None:
@@ -185,7 +184,8 @@ class Jail:
             self._kill()
         elif message["event"] == "exit" and not self.stopping:
             status: Message = {key: message[key] for key in _SEND_ONLY if message.get(key) is not None}
-            status["oom"] = self.group.oom_kills() > self._oom_kills
+            known, self._oom_kills = self._oom_kills, self.group.oom_kills()
+            status["oom"] = self._oom_kills > known
             self._on_exit(status)
         elif message["event"] == "failed":
             self._reason = str(message["reason"])

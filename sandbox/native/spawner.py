@@ -35,9 +35,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
+import uvloop
+
 from sandbox import process_log
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
-from sandbox.guest import syscalls
+from sandbox.guest import messages, syscalls
 from sandbox.images.engine import DEFAULT_URL, Engine
 from sandbox.native import interpreters, leftovers, nodes
 from sandbox.native.cgroups import Cgroups, Group
@@ -58,9 +60,9 @@ log = logging.getLogger("lambent.spawner")
 
 PIDS_MAX = 1024
 DEFAULT_TMP_MB = 512
-SPARE_VOLUMES = 32  #: a burst takes them at once; each is a descriptor and 55 KB of memory
 PULL_TOLD_S = 0.1
-SPARE_NETWORKS = 32  #: the same; three descriptors
+SPARE_VOLUMES = 64  #: a burst takes them at once; each is a descriptor and 55 KB of memory
+SPARE_NETWORKS = 64  #: the same; three descriptors and 230 KB
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -310,7 +312,6 @@ class Spawner:
         try:
             if is_imaged(request):
                 zygote = await self._porters.porter()
-                self._tasks.start(asyncio.to_thread(self._cgroups.expect_join, zygote.pid), "expect a join")
                 root, programs = await self._imaged.root(jail, request)
                 passed.insert(0, root)
                 mounts = self._porters.mounts(jail.uid, runtime=programs.ours)
@@ -406,19 +407,24 @@ class Spawner:
             os.set_blocking(log_r, False)
             out.append(log_r)
             fds.append(log_w)
+        begin: Message = {
+            "environment": environment,
+            "python": python,
+            "interpreter": str(message.get("interpreter")),
+            "foreign": message.get("foreign") is True,
+        }
+        if command is not None:
+            begin |= {"command": command, "directory": str(directory)}
         try:
             jail.specialise(
                 {
                     "op": "specialise",
                     "mounts": mounts,
-                    "environment": environment,
                     "python": python,
-                    "interpreter": str(message.get("interpreter")),
                     "init_uid": self._config.uid_base,
                     "extensions": extensions,
                     "extension_environment": extension_environment,
-                    "foreign": message.get("foreign") is True,
-                    **({} if command is None else {"command": command, "directory": str(directory)}),
+                    "begin": messages.encode(begin),  # init passes it on as it is
                 },
                 fds,
             )
@@ -587,7 +593,7 @@ def serve(make: Make, program: str) -> None:
         process_log.configure(
             level=config.log_level, form=config.log_format, stream=sys.stderr, process="spawner", prefix="spawner: "
         )
-        asyncio.run(run(config, arguments.status_fd, make))
+        uvloop.run(run(config, arguments.status_fd, make))
     except (OSError, SandboxError) as error:
         log.error("%s", error)
         with contextlib.suppress(OSError):

@@ -40,11 +40,6 @@ class Zygote:
         self._channel: Channel | None = None
         self.dead = False
 
-    @property
-    def pid(self) -> int:
-        """0 before it was started."""
-        return self._process.pid if self._process is not None else 0
-
     async def start(self, command: Callable[[int], list[str]], interpreter: str = "") -> None:
         """Run `command(control_fd)`, which gets that descriptor. Raises OSError when it does not come up."""
         self.interpreter = interpreter

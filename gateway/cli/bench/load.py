@@ -148,8 +148,8 @@ def _check(answer: bytes) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection of ours in the middle of a measurement."""
-    gc.collect()
+    """No garbage collection of ours in the middle of a measurement; nor right before it, which would leave nothing but its own in
+    the caches of the processors that we share with what is measured."""
     gc.disable()
     try:
         yield

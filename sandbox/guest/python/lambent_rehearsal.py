@@ -13,7 +13,6 @@ import sys
 from lambent_context import function_facts
 from lambent_runtime_client import LambdaRuntimeClient
 from lambent_streams import LambdaLoggerFilter, LogSink
-from lambent_trace import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +44,10 @@ def handler(event, context):
 """
 
 
+_ENVIRONMENT = {f"A_VARIABLE_OF_AN_ENVIRONMENT_{number}": "and a value of usual length" for number in range(30)}
+_ENVIRONMENT["TZ"] = ":UTC"  # as functions have it: the C library does not read the same again
+
+
 class _Over(Exception):
     pass
 
@@ -68,7 +71,10 @@ def perform(freshen: Callable[[], None], run: Callable[[str, LambdaRuntimeClient
     here, there = socket.socketpair()
     own = sys.modules.pop(__name__)
     path = sys.path[:]
+    environment = dict(os.environ)
     try:
+        os.environ.clear()
+        os.environ.update(_ENVIRONMENT)
         freshen()
         here.sendall(_SCRIPT)
         here.shutdown(socket.SHUT_WR)
@@ -79,7 +85,8 @@ def perform(freshen: Callable[[], None], run: Callable[[str, LambdaRuntimeClient
     finally:
         sys.path[:] = path
         sys.modules[__name__] = own
-        os.environ.pop(NAME, None)
+        os.environ.clear()
+        os.environ.update(environment)
         LambdaLoggerFilter.aws_request_id = ""
         function_facts.cache_clear()
         here.close()
