@@ -246,7 +246,6 @@ def command(
 ) -> None:
     """Put the directory DIR, or a container image, online as a function: create it, or bring it up to date."""
     environment = dict(_variable(text) for text in variables) if variables else None
-    api = Api(endpoint)
     if image is not None:
         uri = image_uri(image)
         if runtime is not None or stay:
@@ -259,9 +258,10 @@ def command(
             architecture=architecture,
             command=None if handler is None else (handler,),
         )
-        with following(f"getting {image}", lambda: _far(endpoint, uri)):
-            new = put(api, wish, uri)
-        _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} (image {image})", url=url)
+        with contextlib.closing(Api(endpoint)) as api:
+            with following(f"getting {image}", lambda: _far(endpoint, uri)):
+                new = put(api, wish, uri)
+            _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} (image {image})", url=url)
         return
     directory = _directory(target)
     source = Source(
@@ -274,13 +274,14 @@ def command(
         environment=environment,
         architecture=architecture,
     )
-    wish, because = source.wish(api)
-    if because:
-        click.echo(f"{wish.runtime}, handler {wish.handler} (from {because})", err=True)
-    with bars() as step:
-        package = source.package(step("packing"), quickly=stay)
-        new = put(api, wish, package, step("uploading", "unpacking"))
-    _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", url=url)
+    with contextlib.closing(Api(endpoint)) as api:
+        wish, because = source.wish(api)
+        if because:
+            click.echo(f"{wish.runtime}, handler {wish.handler} (from {because})", err=True)
+        with bars() as step:
+            package = source.package(step("packing"), quickly=stay)
+            new = put(api, wish, package, step("uploading", "unpacking"))
+        _finish(api, wish.name, f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)", url=url)
     if stay:
         from gateway.cli.watch import Watch
 
@@ -309,7 +310,6 @@ def _finish(api: Api, name: str, done: str, *, url: bool) -> None:
         click.echo(f"lambent: {name}: {sentence}", err=True)
     if url:
         click.echo(publish_url(api, name))
-    api.close()
 
 
 def image_uri(ref: str) -> str:

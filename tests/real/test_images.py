@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.cli.bench.instance import Instance
+from gateway.cli.main import main
 from gateway.up import owner_of
 from tests import leftovers
 from tests.conftest import client_for
@@ -106,6 +108,22 @@ def test_oci_archive(containers: Product, archive: Path, make: Callable[..., str
     name = make(f"oci-archive:{archive}")
     containers.publish_url(name)
     assert containers.fetch(containers.url_path(name))[0::2] == (200, b"from x86_64")
+
+
+def test_deploy_from_the_command_line(containers: Product, image: str, archive: Path) -> None:
+    """By name and by path; again it is brought up to date, with another command."""
+    name = "from-the-command-line"
+    containers.made.append(name)
+    common = ["--endpoint", containers.instance.endpoint, "--timeout", "10", "--architecture", "x86_64"]
+    first = CliRunner().invoke(main, ["deploy", name, "--image", image, *common])
+    assert (first.exit_code, f"created {name} (image {image})" in first.stderr) == (0, True), first.output
+    assert containers.fetch(containers.url_path(name))[0::2] == (200, b"from x86_64")
+    again = CliRunner().invoke(main, ["deploy", name, "--image", str(archive), "--handler", "app.other", *common])
+    assert (again.exit_code, f"updated {name}" in again.stderr) == (0, True), again.output
+    assert containers.invoke(name).value == "the other one"
+    assert first.stdout == again.stdout
+    missing = CliRunner().invoke(main, ["deploy", name, "--image", "nobody/has-this:1", *common])
+    assert (missing.exit_code, "does not exist" in missing.stderr) == (1, True), missing.output
 
 
 def test_as_aws_describes_it(containers: Product, image: str, make: Callable[..., str]) -> None:

@@ -104,6 +104,24 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 
 @needs_root
 @pytest.mark.slow
+async def test_unpacking_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    store = ImageStore(
+        tmp_path / "images", Engine("unix:///nowhere"), 1 << 30, told=lambda uri, done, total: told.append((uri, done, total))
+    )
+    path = saved(tmp_path / "saved.tar", [layer(("a", bytes(24 << 20))), layer(("b", bytes(24 << 20)))])
+    uri = f"docker-archive:{path}"
+    await store.resolve(uri, Architecture.X86_64)
+    done = [done for _, done, _ in told]
+    assert len(done) >= 2
+    assert len({(each, total) for each, _, total in told}) == 1
+    assert done == sorted(done)
+    assert 16 << 20 <= done[0] <= done[-1] <= told[0][2]
+    await store.shelf.close()
+
+
+@needs_root
+@pytest.mark.slow
 async def test_there_is_a_bound_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody needs makes room; what functions need does not, and the newcomer is refused with what to do."""
     monkeypatch.setattr("sandbox.images.shelf.SPARED_WHEN_SHORT_S", 0.0)
