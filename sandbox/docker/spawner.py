@@ -55,6 +55,7 @@ class ContainerSpawner(Spawner):
         self._images = EngineImages(self._engine)
         self._graveyard = Graveyard(self._engine, config.owner)
         self._hold = self._porters.directory / "hold"
+        self._ready: asyncio.Task[None] | None = None
         self._lobby = Lobby(self._engine, self._graveyard)
         self._ways = ways.Ways("inside", "move", "cgroup")
         self._bridge = Bridge(self._engine, config.owner, internal=config.network == "none")
@@ -85,14 +86,16 @@ class ContainerSpawner(Spawner):
         self._hello["support"] = support = await self._runtimes.support()
         await super().start()
         holder.install(self._hold)
-        if self._own_networks:
-            self._tasks.start(self._open_lobby([runtime for runtime, (there, _) in support.items() if there]), "lobby")
+        runtimes = [runtime for runtime, (there, _) in support.items() if there]
+        self._ready = self._tasks.start(self._get_ready(runtimes), "what the first stems need")
 
-    async def _open_lobby(self, runtimes: list[str]) -> None:
-        """Ahead of the first stem, of any image that there is by now."""
-        if runtimes and (architecture := HOST_ARCHITECTURE) is not None:
-            with contextlib.suppress(SandboxError, OSError):
+    async def _get_ready(self, runtimes: list[str]) -> None:
+        """What is made when it is first needed is made now, as far as the engine has images. What fails is tried again then."""
+        with contextlib.suppress(SandboxError, OSError):
+            await self._porters.porter()
+            if runtimes and self._own_networks and (architecture := HOST_ARCHITECTURE) is not None:
                 await self._lobby.enter(self._bare(await self._runtimes.image(runtimes[0], architecture)), architecture)
+            await self._porters.compile(runtimes)
 
     def _check(self, request: Message) -> None:
         if request.get("architecture") not in list(Architecture):
@@ -237,6 +240,8 @@ class ContainerSpawner(Spawner):
         }
 
     async def close(self) -> None:
+        if self._ready is not None:
+            self._ready.cancel()
         await self._graveyard.close()  # it waits for nobody: what it finds later it would find at the next start
         await super().close()
 

@@ -10,6 +10,7 @@ They lie on disk because only a mount that has a name can be cloned, and go when
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.guest import syscalls
-from sandbox.native import porter
+from sandbox.native import interpreters, porter
 from sandbox.native.cgroups import Cgroups
 from sandbox.native.rootfs import HOSTS
 from sandbox.native.trees import Tree
@@ -45,6 +46,27 @@ class Porters(Zygotes):
         porter.install(self.directory / "runtime")
         (self.directory / "resolv.conf").write_text(self._resolv_conf)
         (self.directory / "hosts").write_text(HOSTS)
+
+    async def compile(self, runtimes: Collection[str]) -> None:
+        """Make bytecode of the runtime's files for these runtimes, as far as their interpreters are on this machine.
+
+        A container's interpreter cannot keep any, and compiling took a third of what a stem takes until it waits: 117 ms of
+        processor time with and 84 without. Nobody waits for this. Raises OSError.
+        """
+        own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        programs = {own: sys.executable} if own in runtimes else {}
+        if {runtime for runtime in runtimes if runtime.startswith("python")} - programs.keys():  # looking for them takes a while
+            found = await asyncio.get_running_loop().run_in_executor(None, interpreters.find_interpreters)
+            programs = {**{one.runtime: str(one.executable) for one in found if one.runtime in runtimes}, **programs}
+        words = ("-E", "-s", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(self.directory / "runtime"))
+        for program in programs.values():
+            process = await asyncio.create_subprocess_exec(program, *words, stdout=asyncio.subprocess.DEVNULL)
+            try:
+                await process.wait()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
 
     def remove(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)

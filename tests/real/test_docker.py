@@ -12,10 +12,11 @@ import pytest
 
 from gateway.cli.bench.instance import Instance
 from gateway.up import owner_of
+from sandbox.native.interpreters import find_interpreters
 from tests import leftovers
 from tests.conftest import client_for
 from tests.engine import DockerEngine
-from tests.real.product import Product, package
+from tests.real.product import Product, eventually, package
 
 pytestmark = [pytest.mark.real, pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -111,6 +112,16 @@ def test_what_a_function_finds_inside(containers: Product, deploy: Callable[...,
 def test_module_that_the_stem_has_loaded_already_is_the_functions_own(containers: Product, deploy: Callable[..., str]) -> None:
     name = deploy({"app.py": "import uuid\ndef handler(event, context):\n    return uuid.MINE\n", "uuid.py": "MINE = 1\n"})
     assert containers.invoke(name).value == 1
+
+
+def test_stems_need_not_compile(containers: Product, deploy: Callable[..., str]) -> None:
+    """The image's interpreter finds bytecode that one of this machine has made, soon after the start."""
+    if RUNTIME not in {one.runtime for one in find_interpreters()}:
+        pytest.skip(f"there is no {RUNTIME} on this machine to make it")
+    name = deploy(
+        "import lambent_bootstrap, os\ndef handler(event, context):\n    return os.path.exists(lambent_bootstrap.__cached__)\n"
+    )
+    eventually(lambda: containers.invoke(name).value, 30)
 
 
 def test_layers_are_in_opt(containers: Product, deploy: Callable[..., str]) -> None:
