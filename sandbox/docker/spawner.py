@@ -28,12 +28,15 @@ from sandbox.images.engine import EngineRefused, EngineUnavailable
 from sandbox.images.programs import OWN
 from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
+from sandbox.native.config import Config
 from sandbox.native.driver import HOST_ARCHITECTURE
 from sandbox.native.imaged import EMULATED_STEM_S
 from sandbox.native.jail import Jail
 from sandbox.native.network import Network, Networks
 from sandbox.native.porters import read_only
-from sandbox.native.spawner import PIDS_MAX, Config, Refused, Spawner, log, serve
+from sandbox.native.requests import Refused
+from sandbox.native.serving import serve
+from sandbox.native.spawner import PIDS_MAX, Spawner, log
 from sandbox.spec import Architecture, Image
 
 HOLD: Final = "/.lambent"  #: where the holder is in a container

@@ -9,7 +9,7 @@ a grace period, and nobody shall wait for one.
 import os
 import socket
 
-from . import devices, init, syscalls
+from . import devices, syscalls, world
 
 _STAGING = "/staging"
 
@@ -43,4 +43,4 @@ def enter(root, mounts):
         os.close(fd)
     syscalls.pivot_root(".", "proc")
     os.chdir("/")
-    init.mount_proc()
+    world.mount_proc()

@@ -21,27 +21,11 @@ import socket
 
 import lambent_bootstrap
 
-from . import confine, doors, launch, messages, program, syscalls
+from . import confine, doors, launch, messages, program, rehearsal, syscalls, world
 
 EXTENSIONS = "/opt/extensions"
-REHEARSE_MS = 15
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
-
-# What /proc tells about the host, or lets root change; the function is not root, but one lock is no lock.
-MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/latency_stats", "/proc/sched_debug")
-READ_ONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
-HIDDEN = ("/proc/acpi", "/proc/scsi")
-
-_MADE_UP = {
-    "op": "specialise",
-    "mounts": [],
-    "python": "fork",
-    "init_uid": 0,
-    "extensions": [],
-    "extension_environment": {f"A_VARIABLE_OF_AN_ENVIRONMENT_{number}": "and a value of usual length" for number in range(30)},
-    "begin": "{}" + " " * 1000,
-}  # type: dict[str, object]
 
 
 TYPE_CHECKING = False
@@ -141,9 +125,9 @@ class Sandbox:
             launch.default_signals()
             program.be_stem(self.waiting, go, api)
         go.send(b"r")
-        if is_silent(go):
+        if rehearsal.is_silent(go):
             lambent_bootstrap.rehearse()
-            hear_made_up()
+            rehearsal.hear_made_up()
         message, fds = messages.receive(go)
         if message is not None and "extensions" in message:
             names, environment = message["extensions"], message["environment"]
@@ -252,10 +236,7 @@ class Sandbox:
 
     def rehearse(self):
         # type: () -> None
-        """Play what comes when the function comes, so that the pages that it writes are this process's own already.
-
-        Copying them at the first write took three quarters of the time from the spawner's word to the runtime's (1.2 of 1.7 ms).
-        """
+        """Play what comes when the function comes."""
         own, rehearsed = self.go, self.specialised
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with here, there:
@@ -263,7 +244,7 @@ class Sandbox:
                 syscalls.move_mount(-1, "/var/task")
             try:
                 self.go, self.specialised = here, True
-                self.specialise(hear_made_up(), [])
+                self.specialise(rehearsal.hear_made_up(), [])
             finally:
                 self.go, self.specialised = own, rehearsed
 
@@ -359,25 +340,6 @@ class Sandbox:
                     self.signal(number, None if name is None else str(name))
 
 
-def is_silent(sock):
-    # type: (socket.socket) -> bool
-    """Whether nobody has a word for this stem for a while: one that is made for a function at hand need not rehearse."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return not poll.poll(REHEARSE_MS)
-
-
-def hear_made_up():
-    # type: () -> dict[str, object]
-    """A message as it comes with a function, received as one is."""
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with here, there:
-        messages.send(there, _MADE_UP)
-        message, _ = messages.receive(here)
-    assert message is not None
-    return message
-
-
 def clone_extension(name, environment, log, launch_w):
     # type: (str, dict[str, str], int, int) -> int
     """Execute one of the files in /opt/extensions as a sibling of this confined process; AWS gives it no arguments."""
@@ -421,32 +383,6 @@ def drop_rights(uid):
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def mount_proc():
-    # type: () -> None
-    """As this pid namespace sees it, without what tells about the host."""
-    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    for path in MASKED:
-        if os.path.exists(path):
-            syscalls.mount("/dev/null", path, "", syscalls.MS_BIND)
-    for path in READ_ONLY:
-        if os.path.exists(path):
-            syscalls.mount(path, path, "", syscalls.MS_BIND)
-            syscalls.mount_setattr(-100, path, syscalls.MOUNT_ATTR_RDONLY)
-    for path in HIDDEN:
-        if os.path.exists(path):
-            syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=0")
-
-
-def make_file_system(tmp_fd, uid):
-    # type: (int, int) -> None
-    """The zygote's root is this sandbox's root already, as a private copy; what is left is what differs per sandbox."""
-    mount_proc()
-    syscalls.mount(f"/etc/users/{uid}", "/etc/passwd", "", syscalls.MS_BIND)
-    syscalls.mount_setattr(-100, "/etc/passwd", syscalls.MOUNT_ATTR_RDONLY)
-    syscalls.move_mount(tmp_fd, "/tmp")
-    syscalls.mount_setattr(-100, "/", syscalls.MOUNT_ATTR_RDONLY)
-
-
 def serve(sandbox, connection=None):
     # type: (Sandbox, socket.socket | None) -> None
     """Make a stem of it, say so, and be its init until the spawner goes. `connection`: of a runtime that is forked already."""
@@ -455,7 +391,7 @@ def serve(sandbox, connection=None):
     sandbox.joined()
     messages.send(sandbox.control, {"event": "stem"}, [connection.fileno()])
     connection.close()
-    if is_silent(sandbox.control):
+    if rehearsal.is_silent(sandbox.control):
         sandbox.rehearse()
     sandbox.serve()
 
@@ -480,7 +416,7 @@ def main(fds, uid):
         os.close(kept[2])
         socket.sethostname("169-254-100-1")
         sandbox = Sandbox(control, kept[4:], uid)
-        connection = sandbox.fork(make_world=functools.partial(make_file_system, kept[3], uid))
+        connection = sandbox.fork(make_world=functools.partial(world.make_file_system, kept[3], uid))
         os.close(kept[3])
         serve(sandbox, connection)
     except BaseException as error:

@@ -20,35 +20,25 @@ When the gateway goes, so do its sandboxes. What takes longer than a moment (fil
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import dataclasses
-import json
 import logging
 import os
-import re
-import signal
 import socket
-import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
 
-import uvloop
-
-from sandbox import process_log
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
-from sandbox.guest import messages, syscalls
+from sandbox.guest import syscalls
 from sandbox.images.engine import DEFAULT_URL, Engine
-from sandbox.native import interpreters, leftovers, nodes
+from sandbox.native import interpreters, nodes
 from sandbox.native.cgroups import Cgroups, Group
 from sandbox.native.channel import Channel, Message
-from sandbox.native.cpu import Mode
+from sandbox.native.config import Config
 from sandbox.native.imaged import Imaged, is_imaged
 from sandbox.native.jail import Ended, Jail
-from sandbox.native.network import Network, Networks, tcp_socket, wish
+from sandbox.native.network import Network, Networks, tcp_socket
 from sandbox.native.porters import Porters
+from sandbox.native.requests import DEFAULT_TMP_MB, Refused, Specialisation, id_of, moment_of, signal_of
+from sandbox.native.serving import serve
 from sandbox.native.spares import Spares
 from sandbox.native.trees import Tree, support, trees
 from sandbox.native.volumes import Volumes
@@ -59,42 +49,7 @@ from sandbox.tasks import Tasks
 log = logging.getLogger("lambent.spawner")
 
 PIDS_MAX = 1024
-DEFAULT_TMP_MB = 512
 PULL_TOLD_S = 0.1
-SPARE_VOLUMES = 64  #: a burst takes them at once; each is a descriptor and 55 KB of memory
-SPARE_NETWORKS = 64  #: the same; three descriptors and 230 KB
-_ID = re.compile(r"[a-z0-9-]{1,40}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """What the supervisor says on the command line, as JSON."""
-
-    listen_fd: int  #: listening SOCK_SEQPACKET unix socket
-    owner: str  #: label of this installation's cgroups; lower-case letters, digits and dashes
-    code_dir: str  #: the code store; nothing outside is ever mounted
-    volume_dir: str  #: on disk, for the images behind /tmp; only root may write there, and beside it are porter/ and images/
-    run_dir: str  #: for mount points; only root may write there
-    uid_base: int  #: the inits' uid; sandboxes have those above it
-    max_sandboxes: int
-    cpu: Mode = "weight"
-    spare_volumes: int = SPARE_VOLUMES
-    spare_networks: int = SPARE_NETWORKS
-    network: str = "none"  #: none, nat, or auto: nat where it can be had
-    network_allow: tuple[str, ...] = ()  #: networks that nat lets through although they are the host's or a metadata service's
-    network_range: str | None = None  #: IPv4 network of all sandboxes
-    log_level: process_log.Level = "info"
-    log_format: process_log.Form = "text"
-    engine: str = ""  #: address of the Docker Engine; empty where none is to be used
-    docker_runtime_api: Literal["auto", "inside", "bridge"] = "auto"  #: `sandbox.docker.ways` says what these mean
-    docker_mounts: Literal["auto", "move", "spread"] = "auto"
-    docker_freeze: Literal["auto", "cgroup", "pause"] = "auto"
-    runtime_images: str = ""  #: name of the image of a runtime, with {runtime} and {architecture} in it
-    images_max_mb: int = 20_480  #: for all unpacked images together
-
-
-class Refused(Exception):
-    """The request is not one that this spawner grants."""
 
 
 class Spawner:
@@ -181,7 +136,7 @@ class Spawner:
             elif message.get("op") == "keep":
                 self._imaged.keep(message)
             else:
-                out = await self._do(_checked_id(message.get("id")), message, reply)
+                out = await self._do(id_of(message.get("id")), message, reply)
         except Refused as error:
             reply["refused"] = str(error)
         except RuntimeUnavailable as error:
@@ -222,9 +177,9 @@ class Spawner:
             case "start_runtime":
                 self._jail(name).tell({"op": "start_runtime"})
             case "signal":
-                self._jail(name).tell(_signal(message))
+                self._jail(name).tell(signal_of(message))
             case "kill_at":
-                self._jail(name).kill_at(_moment(message))
+                self._jail(name).kill_at(moment_of(message))
             case other:
                 raise Refused(f"no such operation: {other!r}")
         return out
@@ -365,69 +320,33 @@ class Spawner:
 
     async def _specialise(self, jail: Jail, message: Message) -> list[int]:
         """What the gateway gets for it: the extensions' log, if they begin for the first time."""
-        environment, python = message.get("environment"), message.get("python")
-        extensions, extension_environment = message.get("extensions"), message.get("extension_environment")
-        memory_mb, tmp_mb = message.get("memory_mb"), message.get("tmp_mb")
-        for variables in (environment, extension_environment):
-            if not isinstance(variables, dict) or not all(isinstance(v, str) and "\0" not in v for v in variables.values()):
-                raise Refused("the environment is not one of strings")
-        if not isinstance(extensions, list) or not all(map(_is_file_name, extensions)):
-            raise Refused(f"extensions: {extensions!r}")
-        if python not in ("fork", "exec", "none"):
-            raise Refused(f"python: {python!r}")
-        if not isinstance(memory_mb, int) or not 32 <= memory_mb <= 32768:
-            raise Refused(f"memory_mb: {memory_mb!r}")
-        if not isinstance(tmp_mb, int) or not 16 <= tmp_mb <= 32768:
-            raise Refused(f"tmp_mb: {tmp_mb!r}")
-        command, directory = message.get("command"), message.get("directory")
-        if command is not None and not (isinstance(command, list) and all(isinstance(part, str) for part in command)):
-            raise Refused(f"command: {command!r}")
+        wanted = Specialisation.of(message)
         mounts: list[str] = []
         fds: list[int] = []
         if not jail.specialised:
-            wanted = {"/var/task": message.get("code"), "/opt": message.get("opt")}
             try:
-                for target, path in wanted.items():
-                    if path or (target == "/var/task" and command is None):
-                        fds.append(self._code_tree(str(path)))
+                for target, path in (("/var/task", wanted.code), ("/opt", wanted.opt)):
+                    if path is not None:
+                        fds.append(self._code_tree(path))
                         mounts.append(target)
-                if tmp_mb != DEFAULT_TMP_MB:
-                    fds.append(await self._loop.run_in_executor(None, self._volumes.create, tmp_mb))
+                if wanted.tmp_mb != DEFAULT_TMP_MB:
+                    fds.append(await self._loop.run_in_executor(None, self._volumes.create, wanted.tmp_mb))
                     mounts.append("/tmp")
                 self._placed(jail, mounts, fds)
             except BaseException:
                 for fd in fds:
                     os.close(fd)
                 raise
-            jail.group.limit_memory(memory_mb << 20)
+            jail.group.limit_memory(wanted.memory_mb << 20)
         out: list[int] = []
-        if extensions and not jail.has_extension_log:
+        if wanted.extensions and not jail.has_extension_log:
             jail.has_extension_log = True
             log_r, log_w = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(log_r, False)
             out.append(log_r)
             fds.append(log_w)
-        begin: Message = {
-            "environment": environment,
-            "python": python,
-            "interpreter": str(message.get("interpreter")),
-            "foreign": message.get("foreign") is True,
-        }
-        if command is not None:
-            begin |= {"command": command, "directory": str(directory)}
         try:
-            jail.specialise(
-                {
-                    "op": "specialise",
-                    "mounts": mounts,
-                    "python": python,
-                    "init_uid": self._config.uid_base,
-                    "extensions": extensions,
-                    "extension_environment": extension_environment,
-                    "begin": messages.encode(begin),  # init passes it on as it is
-                },
-                fds,
-            )
+            jail.specialise(wanted.for_init(mounts, self._config.uid_base), fds)
         except Ended:
             for fd in out:
                 os.close(fd)
@@ -487,41 +406,6 @@ class Spawner:
         self._porters.remove()
 
 
-def _is_file_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & set(value)
-
-
-def _signal(message: Message) -> Message:
-    number, extension = message.get("number"), message.get("extension")
-    if number not in (signal.SIGTERM, signal.SIGKILL) or not (extension is None or _is_file_name(extension)):
-        raise Refused(f"signal {number!r} to {extension!r}")
-    return {"op": "signal", "number": number, "extension": extension}
-
-
-def be_on_time() -> None:
-    """Run as soon as there is something to do, also where everything computes: a kill has its moment.
-
-    Measured with 11 processes that compute on 2 processors: 10 ms of sleep took up to 15 ms longer, with a nice value of -10
-    9 ms, as a real-time task 2.5 ms. It is only for this thread: its other threads and all that it starts are ordinary. Without
-    the right to it nothing is worse than late. Those that it kills come next (`Group.hurry`).
-    """
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(2))
-
-
-def _moment(message: Message) -> float:
-    at_s = message.get("at_s")
-    if not isinstance(at_s, float):
-        raise Refused(f"at_s: {at_s!r}")
-    return at_s
-
-
-def _checked_id(value: object) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise Refused(f"not an id: {value!r}")
-    return value
-
-
 async def native(config: Config, networks: Networks) -> Spawner:
     """The spawner of the native driver, with what this host has."""
     loop = asyncio.get_running_loop()
@@ -530,75 +414,6 @@ async def native(config: Config, networks: Networks) -> Spawner:
     )
     known = {runtime: (each.available, each.detail) for runtime, each in support(found, found_nodes).items()}
     return Spawner(config, trees(found, found_nodes), networks, {"support": known, "network": networks.said})
-
-
-Make = Callable[[Config, Networks], Awaitable[Spawner]]
-
-
-async def run(config: Config, status_fd: int, make: Make) -> None:
-    """Serve until SIGTERM, which also comes when the supervisor dies; then nobody but this process can clear up after it."""
-    supervisor = os.getppid()
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listener = socket.socket(fileno=config.listen_fd)
-    listener.setblocking(False)
-    networks = Networks()
-    wanted = wish(config.owner, config.network_allow, config.network_range)
-    try:
-        mode = "none" if config.docker_runtime_api == "bridge" else config.network
-        await loop.run_in_executor(networks.executor, networks.open, mode, wanted)
-        spawner = await make(config, networks)
-        try:
-            await spawner.start()
-            loop.add_reader(listener.fileno(), lambda: _accept(listener, spawner))
-            say(status_fd, "ready")
-            await stop.wait()
-        finally:
-            loop.remove_reader(listener.fileno())
-            await spawner.close()
-    finally:
-        await loop.run_in_executor(networks.executor, networks.close)
-        networks.executor.shutdown()
-        await loop.run_in_executor(None, leftovers.sweep, config.owner)
-        listener.close()
-        if os.getppid() != supervisor:
-            leftovers.clear(Path(config.run_dir))
-
-
-def _accept(listener: socket.socket, spawner: Spawner) -> None:
-    try:
-        sock, _ = listener.accept()
-    except BlockingIOError:
-        return
-    spawner.serve(sock)
-
-
-def say(status_fd: int, line: str) -> None:
-    """One line to the supervisor: ``ready``, or ``failed`` and the reason."""
-    os.write(status_fd, f"{line}\n".encode())
-    os.close(status_fd)
-
-
-def serve(make: Make, program: str) -> None:
-    """The whole program."""
-    parser = argparse.ArgumentParser(prog=program, description="Makes sandboxes; started by `lambent up`.")
-    parser.add_argument("config", help="Config as JSON")
-    parser.add_argument("--status-fd", type=int, required=True)
-    arguments = parser.parse_args()
-    try:
-        config = Config(**json.loads(arguments.config))
-        be_on_time()
-        process_log.configure(
-            level=config.log_level, form=config.log_format, stream=sys.stderr, process="spawner", prefix="spawner: "
-        )
-        uvloop.run(run(config, arguments.status_fd, make))
-    except (OSError, SandboxError) as error:
-        log.error("%s", error)
-        with contextlib.suppress(OSError):
-            say(arguments.status_fd, f"failed {error}")
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from gateway.cli.bench.instance import Instance
 from sandbox.native.cgroups import Cgroups
-from sandbox.native.spawner import SPARE_VOLUMES
+from sandbox.native.config import SPARE_VOLUMES
 from tests import leftovers
 from tests.processes import Family, children, descriptors
 from tests.real import archives
