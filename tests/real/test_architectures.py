@@ -82,6 +82,7 @@ def make(containers: Product) -> Iterator[Callable[..., str]]:
             Architectures=[OTHER],
             **settings,
         )
+        containers.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 5000})
         return name
 
     yield made
