@@ -85,7 +85,8 @@ class DockerEngine:
             "bridge": "none",
             "storage-driver": "overlay2",
         }
-        command = ["dockerd", *(f"--{key}={value}" for key, value in arguments.items())]
+        # A test run that is killed takes it along.
+        command = ["setpriv", "--pdeathsig", "TERM", "dockerd", *(f"--{key}={value}" for key, value in arguments.items())]
         command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
