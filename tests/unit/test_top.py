@@ -162,7 +162,8 @@ def test_on_a_terminal_it_stays_until_ctrl_c(stub: Stub) -> None:
     stub.on(PAGE, told(10.2, function("hello", 300, [[0, 300]])))
     ours, theirs = pty.openpty()
     environment = {**os.environ, "LAMBENT_ENDPOINT": stub.endpoint, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
-    command = [sys.executable, "-m", "gateway", "top", "--interval", "0.2"]
+    # Whoever runs the tests in the background may have them ignore what Ctrl-C sends, and all that they start.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "gateway", "top", "--interval", "0.2"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown = b""
