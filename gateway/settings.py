@@ -229,6 +229,8 @@ def load(flags: Mapping[str, str | bool | None], env: Mapping[str, str], config:
     if "data_dir" not in values:
         values["data_dir"] = _default_data_dir(env)
     settings = Settings(**values)
+    if "stems_min" not in values and settings.stems_max < settings.stems_min:  # only one of the two was asked for
+        settings = dataclasses.replace(settings, stems_min=settings.stems_max)
     _check(settings)
     return settings
 

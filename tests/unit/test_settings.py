@@ -105,6 +105,14 @@ def test_wrong_settings_are_told_with_their_source(
     assert str(raised.value) == told.replace("FILE", str(file))
 
 
+def test_a_low_maximum_of_stems_lowers_their_minimum_unless_that_was_asked_for() -> None:
+    assert load({"stems_max": "2"}, HOME).stems_min == 2
+    assert load({"stems_max": "0"}, HOME).stems_min == 0
+    assert load({"stems_max": "9"}, HOME).stems_min == load({}, HOME).stems_min
+    with pytest.raises(SettingError, match="stems_max: 2 is less than stems_min, which is 3"):
+        load({"stems_max": "2", "stems_min": "3"}, HOME)
+
+
 def test_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"config: cannot read .*: No such file"):
         load({}, HOME, tmp_path / "none.toml")
