@@ -2,10 +2,10 @@
 
 Init is a copy of the zygote and trusted; what it starts is not. It does as root what needs root (mounts, cgroups, users), in this
 order: its namespaces exist already (`zygote.py` cloned into them), but for that of the network, which the spawner made and init
-goes to; it mounts /proc and /tmp and forks the runtime process, which joins the cgroups, loses its rights and waits; that is a
-*stem*. When the function comes, init moves its code to /var/task and lets the runtime go; where the function has extensions it
-starts those first, and the runtime goes when the gateway says that they have registered. From then on init has no right left but
-to kill, and to start other processes as the same user.
+goes to; it forks the runtime process, which joins the cgroups, mounts /proc and /tmp for both, loses its rights and waits; that
+is a *stem*. When the function comes, init moves its code to /var/task and lets the runtime go; where the function has extensions
+it starts those first, and the runtime goes when the gateway says that they have registered. From then on init has no right left
+but to kill, and to start other processes as the same user.
 
 It is not in the sandbox's cgroups: a function can neither freeze it, nor have it killed for memory, nor starve it of pids.
 It ends when the spawner's end of its control socket closes, and with a pid namespace's init the kernel ends all that is in it.
@@ -146,8 +146,8 @@ class Sandbox:
         # type: (list[str], dict[str, str], bool) -> None
         """Start the files in /opt/extensions.
 
-        By preference the waiting runtime does it: it is confined already and in its cgroups, and to join those takes a process
-        that is alone in it 6 ms and more. Its clones are init's children, not its own.
+        By preference the waiting runtime does it: it is confined already and in its cgroups, and the way into those that init has
+        no right left for is the quick one (`doors.py`). Its clones are init's children, not its own.
         """
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in names]
         writers = [launch_w for _, launch_w in pipes]
