@@ -58,6 +58,7 @@ class Inside:
         "_ending",
         "_exit",
         "_extension_line",
+        "_extension_log",
         "_extension_pipe",
         "_grace",
         "_handle",
@@ -106,6 +107,7 @@ class Inside:
     _deadline: Deadline
     _log: Callable[[bytes], None]
     _platform: Callable[[str], None]
+    _extension_log: Callable[[str], None]
     _log_pipe: LogPipe
     _telemetry: Telemetry | None  # where there are extensions that may want it
     _extension_pipe: LogPipe | None
@@ -388,7 +390,7 @@ class Inside:
             rest = b""
         self._extension_line = rest
         if lines:
-            self._platform(b"\n".join(lines).decode("utf-8", "replace"))
+            self._extension_log(b"\n".join(lines).decode("utf-8", "replace"))
         if self._telemetry is not None:
             self._telemetry.output(Category.EXTENSION, data)
 

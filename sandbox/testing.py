@@ -143,7 +143,13 @@ class FakeSandbox:
     def initialised(self) -> bool:
         return not self._needs_init
 
-    async def init(self, spec: FunctionSpec, log: Callable[[bytes], None], platform: Callable[[str], None] | None = None) -> None:
+    async def init(
+        self,
+        spec: FunctionSpec,
+        log: Callable[[bytes], None],
+        platform: Callable[[str], None] | None = None,
+        extension: Callable[[str], None] | None = None,
+    ) -> None:
         """Takes `init_s`; raises SandboxGone when stopped or dead meanwhile, or what `init_error` says."""
         if self.state is FakeState.GONE:
             raise SandboxGone

@@ -87,6 +87,17 @@ class LogStream:
         """One of the platform's own lines (START, END, REPORT), or several at once; without the last line feed."""
         if self._partial:
             self.output(b"\n")
+        self._whole(line)
+
+    def extension(self, line: str) -> None:
+        """What an extension wrote: whole lines, without the last line feed. What the function has begun goes on after them."""
+        half = b"".join(self._partial)[-len(self._tail) :] if self._tail else b""
+        if half:
+            del self._tail[-len(half) :]
+        self._whole(line)
+        self._tail += half
+
+    def _whole(self, line: str) -> None:
         try:
             data = line.encode() + b"\n"
         except UnicodeEncodeError:  # the runtime named its error in bytes that are no text
@@ -158,12 +169,19 @@ class FilteredStream(LogStream):
 
     def platform(self, line: str) -> None:
         self._finish()
-        if found := [each for each in line.split("\n") if self._kept.is_kept_of_platform(each)]:
-            super().platform("\n".join(found))
+        if found := self._found(line):
+            super().platform(found)
+
+    def extension(self, line: str) -> None:
+        if found := self._found(line):
+            super().extension(found)
 
     def close(self) -> None:
         self._finish()
         super().close()
+
+    def _found(self, lines: str) -> str:
+        return "\n".join(line for line in lines.split("\n") if self._kept.is_kept_of_platform(line))
 
     def _finish(self) -> None:
         if self._waiting:

@@ -43,7 +43,13 @@ class Echo:
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self._loop = asyncio.get_running_loop()
 
-    async def init(self, spec: FunctionSpec, log: Callable[[bytes], None], platform: Callable[[str], None]) -> None: ...
+    async def init(
+        self,
+        spec: FunctionSpec,
+        log: Callable[[bytes], None],
+        platform: Callable[[str], None],
+        extension: Callable[[str], None],
+    ) -> None: ...
 
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         self._loop.call_soon(self._answer, work, settled)
@@ -66,6 +72,7 @@ class Memory:
 
     def output(self, data: bytes) -> None: ...
     def platform(self, line: str) -> None: ...
+    def extension(self, line: str) -> None: ...
     def begin(self) -> None: ...
     def tail(self) -> bytes:
         return b""

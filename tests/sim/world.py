@@ -42,6 +42,9 @@ class BookStream:
         for one in line.split("\n"):
             self._platform(one)
 
+    def extension(self, line: str) -> None:
+        self.lines.append(f"{line}\n")
+
     def _platform(self, line: str) -> None:
         word, _, rest = line.partition(" RequestId: ")
         request_id = rest.split()[0]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.observe.log_files import START, LogEvent
 from gateway.observe.logs import Logs
+from gateway.records import LoggingConfig
 
 STREAM = "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef"
 
@@ -142,6 +143,25 @@ def test_order_is_kept_around_a_long_rest(make: Callable[..., Logs]) -> None:
     stream.output(b"ning\nsecond\n" + b"x" * 300_000)
     stream.output(b"\nlast\n")
     assert [line[:9] for line in messages(logs)] == ["beginning", "second", "x" * 9, "", "last"]
+
+
+@pytest.mark.parametrize("config", [None, LoggingConfig(log_format="JSON", log_group="g")], ids=["text", "JSON"])
+def test_line_of_an_extension_does_not_end_what_the_function_has_begun(
+    make: Callable[..., Logs], config: LoggingConfig | None
+) -> None:
+    """print("works") is two writes, and the extension's may come between."""
+    logs = make()
+    stream = logs.open("f", "g", STREAM, config)
+    stream.output(b"before\nwor")
+    stream.extension("of the\nextension")
+    if config is None:
+        assert stream.tail() == b"before\nof the\nextension\nwor"
+    stream.output(b"ks")
+    stream.begin()
+    stream.extension("again")
+    stream.output(b"\nhalf")
+    stream.platform("END")
+    assert messages(logs) == ["before", "of the", "extension", "again", "works", "half", "END"]
 
 
 def test_tail_is_of_the_invocation_and_4096_bytes(make: Callable[..., Logs]) -> None:
