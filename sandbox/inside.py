@@ -60,6 +60,7 @@ class Inside:
         "_extension_line",
         "_extension_log",
         "_extension_pipe",
+        "_first_byte_s",
         "_grace",
         "_handle",
         "_init_ended",
@@ -128,6 +129,7 @@ class Inside:
     _peak_bytes: int
     _peak_until_s: float  # when `_peak_bytes` is too old for anybody
     _began_s: float  # when the event was handed over, or Init began
+    _first_byte_s: float  # when the last answer's head was read, where the log is in JSON; one that came as a whole has none
     _init_s: float | None  # for the first invocation's report
     _init_ended: asyncio.Future[tuple[str, str | None]] | None  # how the first Init went: status, error type
     _init_error: tuple[bytes, str, str] | None  # the last init error: payload, content type, error type
@@ -183,7 +185,7 @@ class Inside:
                 outcome.closed = False
                 self._unclosed = work, outcome
         if self._telemetry is not None:
-            self._telemetry.answered(outcome, self._api.streamed_bytes if work.stream is not None else 0, now_s)
+            self._telemetry.answered(outcome, self._api.streamed_bytes, now_s)
         settled(outcome)
 
     def _close(self, failure: Failure | None = None, *log_lines: str) -> None:

@@ -205,6 +205,15 @@ class FakeSandbox:
     def lingers(self) -> bool:
         return self._host.behaviour.stop_s >= LINGERING_S
 
+    @property
+    def first_byte_s(self) -> float | None:
+        """Its answers come in one piece."""
+        return None
+
+    @property
+    def streamed_bytes(self) -> int:
+        return 0
+
     def memory_bytes(self) -> int:
         return 0 if self.state is FakeState.GONE else self._used_bytes
 
