@@ -63,6 +63,7 @@ class Inside:
         "_first_byte_s",
         "_grace",
         "_handle",
+        "_hurried",
         "_init_ended",
         "_init_error",
         "_init_s",
@@ -122,6 +123,7 @@ class Inside:
     _spoilt: bool  # must be reset before anything else
     _reason: str  # why, as extensions are told
     _runtime_alive: bool  # for a shutdown; where there are no extensions nobody looks
+    _hurried: bool  # what a stop gives extensions as time is over
     _ending: Shutdown | None  # the shutdown that is under way
     _unclosed: tuple[Work, Outcome] | None  # answered, while extensions still work on it
     _work: Work | None
@@ -407,7 +409,7 @@ class Inside:
 
     async def _end_extensions(self, reason: str) -> None:
         """Where there are any, give them their time; then whatever is left may be killed."""
-        if self._api.extensions is not None and self._ending is None:
+        if self._api.extensions is not None and self._ending is None and not self._hurried:
             if self._telemetry is not None:
                 self._telemetry.flush()
             self._ending = Shutdown(self._handle, self._api, self._clock, runtime_alive=self._runtime_alive, reason=reason)

@@ -111,6 +111,7 @@ class Sandbox(Inside):
         self._spoilt = False  # must be reset before anything else
         self._reason = ""  # why, as extensions are told
         self._runtime_alive = False  # for a shutdown; where there are no extensions nobody looks
+        self._hurried = False
         self._ending: Shutdown | None = None  # the shutdown that is under way
         self._unclosed: tuple[Work, Outcome] | None = None  # answered, while extensions still work on it
         self._work: Work | None = None
@@ -283,6 +284,12 @@ class Sandbox(Inside):
                 self._shut(Event.STOPPED, "the sandbox was stopped", silence=not politely)
             self._stopping = self._tasks.start(self._stop(politely), f"stop {self.id}")
         await asyncio.wait({self._stopping})
+
+    def hurry(self) -> None:
+        """Somebody waits for what it holds: the time that `stop` gives its extensions is over. It is to be stopped, or stops."""
+        self._hurried = True
+        if self._ending is not None:
+            self._ending.hurry()
 
     async def _stop(self, politely: bool) -> None:
         if politely:

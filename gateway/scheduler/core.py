@@ -257,15 +257,18 @@ class Core(Providing):
     def weighed(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
         """What a sandbox uses that was told to stop and takes its time for that: it counts no more from now on."""
         out: list[Command] = []
-        if instance.state is State.STOPPING and used_bytes < instance.memory_bytes:
-            self.budget.lighten(instance.memory_bytes - used_bytes)
-            instance.memory_bytes = used_bytes
+        if instance.state is State.STOPPING and instance not in self.lingering:
+            if used_bytes < instance.memory_bytes:
+                self.budget.lighten(instance.memory_bytes - used_bytes)
+                instance.memory_bytes = used_bytes
+            self.lingers(instance)
             self.feed(now, out)
         return out
 
     def stopped(self, instance: Instance, now: float) -> Sequence[Command]:
         """Nothing of it is left."""
         instance.see(Event.EXITED)
+        self.lingers_no_more(instance)
         self.budget.stopped(instance.memory_bytes)
         out: list[Command] = []
         self.feed(now, out)

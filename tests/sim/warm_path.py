@@ -61,6 +61,7 @@ class Echo:
         self.on_idle(self)
 
     def freeze(self) -> None: ...
+    def hurry(self) -> None: ...
 
     def memory_bytes(self) -> int:
         return 30 * MIB
