@@ -6,7 +6,9 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    leaves nothing behind. Cancelling it does the same. Many may be under way at once.
 2. A handle's sockets and descriptors belong to the handle. They are valid until `stop` is called; `stop` closes them.
    Nobody else closes them. The listener is already listening and non-blocking.
-3. `specialise` is called on a stem, and again after each `reset`, then with the same spec. When it returns the runtime was told
+3. `rehearse` may be called on a stem; it says that nobody waits for it now, so that it has time for whatever makes a start
+   quicker. It is synchronous, waits for nothing, and changes nothing that can be seen.
+   `specialise` is called on a stem, and again after each `reset`, then with the same spec. When it returns the runtime was told
    to begin; what comes of it is seen on the Runtime API (`init/error`, `next`) or as an exit. Where the spec names extensions,
    they are told to begin instead, each in a process group of its own with the environment that is theirs, and the runtime waits
    for `start_runtime`. What they write comes from `extension_log_fd`, which is there from the first such `specialise` on.
@@ -84,6 +86,7 @@ class Handle(Protocol):
     async def specialise(self, spec: FunctionSpec, environment: Mapping[str, str]) -> None: ...
     async def reset(self) -> None: ...
     async def stop(self) -> None: ...
+    def rehearse(self) -> None: ...  # nobody waits for this stem: it has time for whatever makes a start quicker
     def start_runtime(self) -> None: ...
     def signal(self, number: int, extension: str | None = None) -> None: ...
     def ration(self) -> None: ...  # Init is over: from now on the processors are shared out by MemorySize, if at all

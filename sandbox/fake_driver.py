@@ -223,6 +223,7 @@ class FakeHandle:
         self.used_bytes = 3 * MIB
         self.peak_bytes = self.used_bytes
         self.rationed = False
+        self.rehearsals = 0  #: how often it was told that nobody waits for it
         self._driver = driver
         self._alive = True
         self._stopping: asyncio.Task[None] | None = None
@@ -250,6 +251,9 @@ class FakeHandle:
         for name in spec.extensions:
             extension = FakeExtension(self, spec, for_extensions(environment))
             self._extensions[name] = self._driver.tasks.start(self._run_extension(name, extension), f"{name} {self.id}")
+
+    def rehearse(self) -> None:
+        self.rehearsals += 1
 
     def start_runtime(self) -> None:
         if self._alive and self._runtime is not None:

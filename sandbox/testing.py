@@ -102,7 +102,6 @@ class FakeSandbox:
 
     __slots__ = (
         "_host",
-        "_hurried",
         "_needs_init",
         "_settled",
         "_stopping",
@@ -115,6 +114,7 @@ class FakeSandbox:
         "key",
         "on_gone",
         "on_idle",
+        "rehearsed",
         "spec",
         "state",
     )
@@ -128,10 +128,10 @@ class FakeSandbox:
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self.state = FakeState.STEM
         self.invocations = 0
+        self.rehearsed = False  #: it was told, as a stem, that nobody waits for it
         self.init_s: float | None = None
         self._host = host
         self._needs_init = False
-        self._hurried = False
         self._settled: Callable[[Outcome], None] | None = None
         self._stopping: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -172,6 +172,11 @@ class FakeSandbox:
         self._used_bytes = behaviour.idle_bytes
         self.state = FakeState.READY
 
+    def rehearse(self) -> None:
+        """Only what is a stem has the time."""
+        if self.state is FakeState.STEM:
+            self.rehearsed = True
+
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         """Raises SandboxGone when it died or was stopped before: then nothing was begun, and `settled` is never called."""
         if self.state is FakeState.GONE:
@@ -207,15 +212,6 @@ class FakeSandbox:
     def lingers(self) -> bool:
         return self._host.behaviour.stop_s >= LINGERING_S
 
-    @property
-    def first_byte_s(self) -> float | None:
-        """Its answers come in one piece."""
-        return None
-
-    @property
-    def streamed_bytes(self) -> int:
-        return 0
-
     def memory_bytes(self) -> int:
         return 0 if self.state is FakeState.GONE else self._used_bytes
 
@@ -225,15 +221,8 @@ class FakeSandbox:
             loop = asyncio.get_running_loop()
             self._stopping = loop.create_future()
             self._fail("stopped")
-            self._timer = loop.call_later(0 if self._hurried else self._host.behaviour.stop_s, self._stopped)
+            loop.call_later(self._host.behaviour.stop_s, self._stopped)
         await asyncio.shield(self._stopping)
-
-    def hurry(self) -> None:
-        """What it has left of `stop_s` is over."""
-        self._hurried = True
-        if self._stopping is not None and self._timer is not None:
-            self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(0, self._stopped)
 
     def die(self, reason: str = "init was killed") -> None:
         """What a test calls: the sandbox goes away by itself, whatever it is doing. Work settles first, then `on_gone`."""
@@ -280,7 +269,6 @@ class FakeSandbox:
             settled(self._outcome(work, Status.FAILURE, 0.0, "Sandbox.Failure", reason.encode()))
 
     def _stopped(self) -> None:
-        self._timer = None
         self._host.live.pop(self.id, None)
         assert self._stopping is not None
         self._stopping.set_result(None)

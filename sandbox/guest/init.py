@@ -26,6 +26,8 @@ from . import confine, doors, launch, messages, program, rehearsal, syscalls, wo
 EXTENSIONS = "/opt/extensions"
 CONTROL_FD = 0  # init's own numbering; stdin, stdout and stderr mean nothing to it
 LOG_FD = 1
+_IS_STEM = messages.encode({"event": "stem"}).encode()
+_REHEARSE = messages.encode({"rehearse": True}).encode()
 
 
 TYPE_CHECKING = False
@@ -50,6 +52,7 @@ class Sandbox:
         self.extensions = {}  # type: dict[int, tuple[str, int]]  # by pid: name, and where it says why it could not begin
         self.extension_log = -1
         self.specialised = False
+        self.is_stem = False
 
     def fork_runtime(self, ahead=True):
         # type: (bool) -> socket.socket
@@ -81,6 +84,7 @@ class Sandbox:
         go_there.close()
         api_there.close()
         self.runtime_pid = pid
+        self.is_stem = True
         if self.go is not None:
             self.go.close()
         self.go = go_here
@@ -125,10 +129,12 @@ class Sandbox:
             launch.default_signals()
             program.be_stem(self.waiting, go, api)
         go.send(b"r")
-        if rehearsal.is_silent(go):
-            lambent_bootstrap.rehearse()
-            rehearsal.hear_made_up()
         message, fds = messages.receive(go)
+        if message is not None and "rehearse" in message:
+            if not rehearsal.is_wanted(go):
+                lambent_bootstrap.rehearse()
+                rehearsal.hear_made_up()
+            message, fds = messages.receive(go)
         if message is not None and "extensions" in message:
             names, environment = message["extensions"], message["environment"]
             assert isinstance(names, list)
@@ -205,6 +211,7 @@ class Sandbox:
         # type: (dict[str, object], list[int]) -> None
         """Mount what came (the code, perhaps another /tmp), let the runtime or the extensions go, and give up every right not
         needed again. Behind the mounts' descriptors comes, the first time, the pipe that is the extensions' log."""
+        self.is_stem = False
         targets = message["mounts"]
         init_uid = message["init_uid"]
         extensions = message["extensions"]
@@ -236,8 +243,18 @@ class Sandbox:
 
     def rehearse(self):
         # type: () -> None
-        """Play what comes when the function comes."""
-        own, rehearsed = self.go, self.specialised
+        """Nobody waits for this stem: play what comes when the function comes, and have the runtime play its part.
+
+        Other programs than a copy of this one play when they start, if at all.
+        """
+        if not self.is_stem or self.go is None or rehearsal.is_wanted(self.control):
+            return
+        if self.clones and self.waiting is None:
+            with contextlib.suppress(OSError):  # it was killed while it waited
+                messages.send_encoded(self.go, _REHEARSE)
+        if self.specialised:  # and reset: its own pages are its own
+            return
+        own = self.go
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with here, there:
             with contextlib.suppress(OSError):
@@ -246,7 +263,7 @@ class Sandbox:
                 self.go, self.specialised = here, True
                 self.specialise(rehearsal.hear_made_up(), [])
             finally:
-                self.go, self.specialised = own, rehearsed
+                self.go, self.specialised, self.is_stem = own, False, True
 
     def _replace_stem(self):
         # type: () -> None
@@ -269,7 +286,7 @@ class Sandbox:
             os.close(launch_r)
         self.extensions = {}
         connection = self.fork_runtime()
-        messages.send(self.control, {"event": "stem"}, [connection.fileno()])
+        messages.send_encoded(self.control, _IS_STEM, [connection.fileno()])
         connection.close()
 
     def reap(self):
@@ -326,6 +343,8 @@ class Sandbox:
                     self.specialise(message, fds)
                 elif message["op"] == "reset":
                     self.reset()
+                elif message["op"] == "rehearse":
+                    self.rehearse()
                 elif message["op"] == "start_runtime":
                     self.start_runtime()
                 elif message["op"] == "socket":
@@ -389,31 +408,9 @@ def serve(sandbox, connection=None):
     if connection is None:
         connection = sandbox.fork()
     sandbox.joined()
-    messages.send(sandbox.control, {"event": "stem"}, [connection.fileno()])
+    messages.send_encoded(sandbox.control, _IS_STEM, [connection.fileno()])
     connection.close()
-    if rehearsal.is_silent(sandbox.control):
-        sandbox.rehearse()
     sandbox.serve()
-
-
-def arrive(control, uid, network):
-    # type: (socket.socket, int, int) -> None
-    """A copy becomes an init: in the network of its sandbox, whose descriptor it closes, with the log given to user `uid`."""
-    control.setblocking(True)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.fchown(LOG_FD, uid, uid)
-    syscalls.setns(network, syscalls.CLONE_NEWNET)
-    os.close(network)
-
-
-def fail(control, error):
-    # type: (socket.socket | None, BaseException) -> None
-    """The reason goes to the spawner's log, if there is a way to it; whoever waits for this sandbox is told that it is gone."""
-    if control is not None:
-        with contextlib.suppress(OSError):
-            messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
 
 
 def main(fds, uid):
@@ -427,13 +424,22 @@ def main(fds, uid):
         os.dup2(kept[1], LOG_FD, False)
         syscalls.close_all_but([CONTROL_FD, LOG_FD, *kept[2:]])
         control = socket.socket(fileno=CONTROL_FD)
-        arrive(control, uid, kept[2])
+        control.setblocking(True)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.fchown(LOG_FD, uid, uid)
+        syscalls.setns(kept[2], syscalls.CLONE_NEWNET)
+        os.close(kept[2])
         socket.sethostname("169-254-100-1")
         sandbox = Sandbox(control, kept[4:], uid)
         connection = sandbox.fork(make_world=functools.partial(world.make_file_system, kept[3], uid))
         os.close(kept[3])
         serve(sandbox, connection)
     except BaseException as error:
-        fail(control, error)
+        # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.
+        if control is not None:
+            with contextlib.suppress(OSError):
+                messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
     finally:
         os._exit(0)

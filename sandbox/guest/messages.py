@@ -10,6 +10,7 @@ import socket
 
 MAX_MESSAGE_BYTES = 160 * 1024  # below the default send buffer, in which a whole packet must fit
 MAX_DESCRIPTORS = 16
+_encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one for each message
 
 
 class DescriptorsLost(ValueError):
@@ -24,14 +25,20 @@ class DescriptorsLost(ValueError):
 def send(sock, message, fds=()):
     # type: (socket.socket, dict[str, object], tuple[int, ...] | list[int]) -> None
     """Raises OSError; BlockingIOError when `sock` is non-blocking and full."""
+    send_encoded(sock, encode(message).encode(), fds)
+
+
+def send_encoded(sock, data, fds=()):
+    # type: (socket.socket, bytes, tuple[int, ...] | list[int]) -> None
+    """What is always the same need not be encoded by each new process, which has to copy all pages that this touches."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([encode(message).encode()], ancillary)
+    sock.sendmsg([data], ancillary)
 
 
 def encode(message):
     # type: (dict[str, object]) -> str
     """A message as it is sent."""
-    return json.dumps(message, separators=(",", ":"))
+    return _encoder.encode(message)
 
 
 def receive(sock):

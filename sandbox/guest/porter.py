@@ -11,15 +11,15 @@ imported later than this is not found any more: everything that init needs is im
 
 import gc
 import os
+import signal
+import socket
 import sys
 
 import lambent_bootstrap
 
 from . import brought, container, image, messages, syscalls, zygote
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket  # noqa: F401  for the types in comments
+CONTROL_FD = 3
 
 
 def serve(control):
@@ -46,7 +46,7 @@ def _container(fds, message, home):
     """`home` is our own pidfd. Raises OSError."""
     syscalls.setns(fds[0], syscalls.CLONE_NEWPID)
     try:
-        pid = syscalls.clone_process(syscalls.CLONE_PARENT, hooks=False)
+        pid = syscalls.clone_process(syscalls.CLONE_PARENT)
         if pid == 0:
             brought.become(fds, message, container.enter)
     finally:
@@ -57,7 +57,7 @@ def _container(fds, message, home):
 def _image(fds, message):
     # type: (list[int], dict[str, object]) -> int
     """Raises OSError."""
-    pid = syscalls.clone_process(zygote.NAMESPACES, hooks=False)
+    pid = syscalls.clone_process(zygote.NAMESPACES)
     if pid == 0:
         brought.become(fds, message, image.enter)
     return pid
@@ -65,7 +65,12 @@ def _image(fds, message):
 
 def main():
     # type: () -> None
-    control = zygote.begin()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.drop_bounding_set()  # for all copies
+    control = socket.socket(fileno=CONTROL_FD)
+    control.setblocking(True)
     preloaded = sorted(lambent_bootstrap.loaded())
     image.settle(sys.argv[1])
     gc.collect()

@@ -133,15 +133,15 @@ class Notes:
 _NOTES = Notes()
 
 
-def clone_process(flags=0, group=-1, hooks=True):
-    # type: (int, int, bool) -> int
+def clone_process(flags=0, group=-1):
+    # type: (int, int) -> int
     """`os.fork` with clone flags, and into the cgroup2 directory of descriptor `group` if it is not negative: the new process's
     id here, 0 in the child. For single-threaded processes only. Raises OSError.
 
-    `os.fork` then `unshare` would take two forks for a new pid namespace, and can do so only once in a process. Python's own
-    fork hooks are run as `os.fork` runs them; the C library's are skipped, which a process without threads can bear: their
-    work is to take and release locks that other threads could hold. What its fork tells the kernel this tells it, too.
-    Nor does a child that runs no function's code need Python's `hooks`: they make 270 of the 340 page faults of its birth.
+    `os.fork` then `unshare` would take two forks for a new pid namespace, and can do so only once in a process. The fork hooks of
+    Python and of the C library are skipped, which a process without threads can bear: their work is to take and release locks
+    that other threads could hold, and Python's make 270 of the 340 page faults of a child's birth. What they do beyond that
+    `lambent_bootstrap` does before it runs a function. What the C library's fork tells the kernel this tells it, too.
 
     Whoever creates a process in a group needs what it would need to move one there.
     """
@@ -154,20 +154,14 @@ def clone_process(flags=0, group=-1, hooks=True):
         tid_and_tls = (_NOTES.tid, 0) if ARCHITECTURE == "x86_64" else (0, _NOTES.tid)
         arguments = (_CLONE, flags | signal.SIGCHLD, 0, 0, *tid_and_tls)
     wide = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    if hooks:
-        ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(libc.syscall(*wide))
     if pid == 0:
         if _NOTES.robust_list:
             size = ctypes.c_long(_NOTES.robust_list_bytes)
             libc.syscall(ctypes.c_long(_SET_ROBUST_LIST), ctypes.c_ulong(_NOTES.robust_list), size)
-        if hooks:
-            ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
-    number = ctypes.get_errno()
-    if hooks:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid < 0:
+        number = ctypes.get_errno()
         raise OSError(number, "clone: " + os.strerror(number))
     return pid
 

@@ -50,7 +50,7 @@ def serve(control):
         reply = {"id": message["id"]}  # type: dict[str, object]
         try:
             write_passwd(uid)
-            pid = syscalls.clone_process(NAMESPACES, hooks=False)
+            pid = syscalls.clone_process(NAMESPACES)
             if pid == 0:
                 init.main(fds, uid)
             reply["pid"] = pid
@@ -61,21 +61,14 @@ def serve(control):
         messages.send(control, reply)
 
 
-def begin():
-    # type: () -> socket.socket
-    """What this process and all its copies are, for good; its control socket."""
+def main():
+    # type: () -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.drop_bounding_set()
+    syscalls.drop_bounding_set()  # for all copies
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
-    return control
-
-
-def main():
-    # type: () -> None
-    control = begin()
     init.Sandbox.waiting = json.loads(sys.argv[1])
     preloaded = sorted(lambent_bootstrap.prepare())
     gc.collect()

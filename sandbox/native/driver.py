@@ -136,6 +136,9 @@ class NativeHandle:
             else:
                 self.extension_log_fd = fd
 
+    def rehearse(self) -> None:
+        self._driver.tell({"op": "rehearse", "id": self.id})
+
     def start_runtime(self) -> None:
         self._driver.tell({"op": "start_runtime", "id": self.id})
 

@@ -168,6 +168,7 @@ class PlainHandle:
             passed = [connection.fileno(), *([self._extension_log_inside] if spec.extensions else [])]
             await self._ask(message, "started", passed)
 
+    def rehearse(self) -> None: ...  # no process waits
     def start_runtime(self) -> None:
         if self._control is not None and self._stopping is None and not self._gone:
             with contextlib.suppress(OSError):  # the keeper's end is told otherwise

@@ -174,8 +174,8 @@ class Spawner:
                 await self._end(name)
             case "socket":
                 out = [await self._tcp_socket(self._jail(name))]
-            case "start_runtime":
-                self._jail(name).tell({"op": "start_runtime"})
+            case "start_runtime" | "rehearse" as op:
+                self._jail(name).tell({"op": op})
             case "signal":
                 self._jail(name).tell(signal_of(message))
             case "kill_at":

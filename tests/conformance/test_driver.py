@@ -194,6 +194,22 @@ async def test_what_comes_of_specialise_is_seen_on_the_runtime_api(place: Place)
     await handle.stop()
 
 
+@pytest.mark.parametrize("pause_s", [0.0, QUIET_S], ids=["at once", "later"])
+async def test_a_rehearsal_is_not_seen(place: Place, pause_s: float) -> None:
+    """Not by the function either, be it told to begin while the stem rehearses or when it has; nor where the stem was reset."""
+    handle = await place.driver.create(place.key)
+    for begun in (b"init\n", b"init\n" * 2):
+        handle.rehearse()
+        handle.rehearse()
+        await asyncio.sleep(pause_s)
+        assert in_pipe(handle) == len(begun) - len(b"init\n")
+        await handle.specialise(place.spec, compose(place.spec, handle.runtime_api))
+        handle.rehearse()  # it is no stem any more
+        await until(functools.partial(_has, handle, len(begun)))
+        await handle.reset()
+    await handle.stop()
+
+
 # 4. exits, and going as a whole
 
 
@@ -401,6 +417,7 @@ async def test_after_its_end_calls_do_no_harm(place: Place) -> None:
         await handle.specialise(place.spec, {})
     with pytest.raises(SandboxGone):
         await handle.reset()
+    handle.rehearse()
     handle.freeze()
     handle.thaw()
     handle.ration()

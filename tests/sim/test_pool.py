@@ -78,6 +78,20 @@ def test_stems_are_refilled_but_not_while_a_start_is_under_way() -> None:
     in_world(scenario)
 
 
+def test_stems_rehearse_that_nobody_waits_for() -> None:
+    async def scenario(world: World) -> None:
+        assert all(stem.rehearsed for stem in world.host.live.values())
+        await asyncio.gather(*(world.begin(name) for name in names))
+        used = [sandbox for sandbox in world.host.live.values() if sandbox.invocations]
+        assert len(used) == len(names)
+        assert sum(sandbox.rehearsed for sandbox in used) == POLICY.stems_min, "those that were made for somebody did not"
+        await asyncio.sleep(1)
+        assert all(stem.rehearsed for stem in world.host.live.values() if stem not in used)
+
+    names = [f"f{number}" for number in range(2 * POLICY.stems_min)]
+    in_world(scenario, *(function(version(name)) for name in names))
+
+
 def test_no_stem_is_kept_for_a_runtime_that_nobody_uses() -> None:
     async def scenario(world: World) -> None:
         assert len(world.host.live) == POLICY.stems_min
@@ -420,37 +434,6 @@ def test_an_update_does_not_wait_for_the_memory_of_the_old_ones() -> None:
         behaviour=Behaviour(stop_s=2, run=lambda work: Run(run_s=0.3)),
         policy=dataclasses.replace(POLICY, memory_bytes=3200 * MIB, stems_min=0, freeze_after_s=10),
     )
-
-
-def test_who_lingers_longest_makes_haste_when_more_is_needed_than_may_linger() -> None:
-    """An eighth of 700 MB may be used beyond it for so long: two of 60 each beside 650, and not nine."""
-
-    async def scenario(world: World) -> None:
-        for name in names:
-            await world.invoke(name)
-        await asyncio.sleep(1)
-        assert (await world.invoke("large")).took_s < 0.5
-        assert world.pool.snapshot()["sandboxes"]["stopping"] == 2
-        assert (await world.invoke("large")).took_s == pytest.approx(RUN_S)
-
-    names = [f"small-{number}" for number in range(9)]
-    in_world(
-        scenario,
-        *(function(version(name, memory_mb=128)) for name in names),
-        function(version("large", memory_mb=650)),
-        behaviour=Behaviour(stop_s=2, idle_bytes=60 * MIB),
-        policy=dataclasses.replace(POLICY, memory_bytes=700 * MIB, stems_min=0),
-    )
-
-
-def test_nobody_waits_for_the_place_of_one_that_lingers() -> None:
-    async def scenario(world: World) -> None:
-        for name in "abcd":
-            assert (await world.invoke(name)).took_s < 0.5
-            await asyncio.sleep(1)
-
-    policy = dataclasses.replace(POLICY, max_sandboxes=2, stems_min=0)
-    in_world(scenario, *(function(version(name)) for name in "abcd"), behaviour=Behaviour(stop_s=2), policy=policy)
 
 
 def test_memory_is_waited_for_when_everybody_works() -> None:

@@ -39,7 +39,6 @@ class Echo:
     def __init__(self) -> None:
         self.id = "echo"
         self.initialised, self.lingers = True, False
-        self.first_byte_s, self.streamed_bytes = None, 0
         self.on_idle: Callable[[Any], None] = lambda sandbox: None
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self._loop = asyncio.get_running_loop()
@@ -52,6 +51,7 @@ class Echo:
         extension: Callable[[str], None],
     ) -> None: ...
 
+    def rehearse(self) -> None: ...
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         self._loop.call_soon(self._answer, work, settled)
         return True
@@ -61,7 +61,6 @@ class Echo:
         self.on_idle(self)
 
     def freeze(self) -> None: ...
-    def hurry(self) -> None: ...
 
     def memory_bytes(self) -> int:
         return 30 * MIB

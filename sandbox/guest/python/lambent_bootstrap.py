@@ -290,7 +290,11 @@ def _set_up() -> LogSink:
 
 
 def _freshen() -> None:
-    """Make a fork like a fresh process in the environment that it has now."""
+    """Make a fork like a fresh process in the environment that it has now.
+
+    Python's own hooks for forks have not been run (`guest/syscalls.py`).
+    """
+    getattr(threading.main_thread(), "_set_native_id", int)()  # else it is that of the process that this is a copy of
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     time.tzset()

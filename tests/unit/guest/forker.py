@@ -6,6 +6,7 @@ API connection, standard output, standard error) or ``{"wait": pid}``.
 
 import array
 import gc
+import importlib.util
 import json
 import os
 import socket
@@ -15,6 +16,11 @@ import time
 sys.path.insert(0, sys.argv[1])
 import lambent_bootstrap
 
+spec = importlib.util.spec_from_file_location("syscalls", os.path.join(os.path.dirname(sys.argv[1]), "syscalls.py"))
+assert spec is not None
+assert spec.loader is not None
+syscalls = importlib.util.module_from_spec(spec)  # not in sys.modules, as it is none of the function's
+spec.loader.exec_module(syscalls)
 control = socket.socket(fileno=int(sys.argv[2]))
 loaded = sorted(lambent_bootstrap.prepare())
 gc.collect()
@@ -32,7 +38,7 @@ while True:
         control.send(json.dumps(os.waitpid(request["wait"], 0)[1]).encode())
         continue
     fds.frombytes(ancillary[0][2])
-    pid = os.fork()
+    pid = syscalls.clone_process()
     if pid == 0:
         control.close()
         os.dup2(fds[1], 1)

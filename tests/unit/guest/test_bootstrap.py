@@ -393,10 +393,14 @@ def test_large_events_and_answers(forker: Forker, tmp_path: Path) -> None:
 
 def test_a_fork_is_like_a_fresh_process(forker: Forker, tmp_path: Path) -> None:
     source = """
-    import gc, os, random, signal, sys, time, uuid, logging
+    import gc, os, random, signal, sys, threading, time, uuid, logging
 
     def handler(event, context):
         import __main__
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(threading.get_native_id()))
+        thread.start()
+        thread.join()
         return {
             "path": sys.path, "argv": sys.argv, "main": __main__.__name__, "gc": [gc.isenabled(), gc.get_threshold()[0]],
             "random": [random.random(), str(uuid.uuid4())], "pipe": signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN,
@@ -404,6 +408,8 @@ def test_a_fork_is_like_a_fresh_process(forker: Forker, tmp_path: Path) -> None:
             "exit": callable(exit), "handlers": len(logging.getLogger().handlers),
             "level": logging.getLogger().level, "stdout": [sys.stdout.encoding, sys.stdout.errors, sys.stdout.isatty()],
             "rehearsal": "lambent_rehearsal.handler" in repr(sys.modules),
+            "thread": threading.main_thread().native_id == threading.get_native_id() == os.getpid() != seen[0],
+            "threads": threading.enumerate() == [threading.main_thread()] == [threading.current_thread()],
         }
     """
     facts = []
@@ -433,6 +439,8 @@ def test_a_fork_is_like_a_fresh_process(forker: Forker, tmp_path: Path) -> None:
     assert (first["handlers"], first["level"]) == (1, 30)
     assert first["stdout"] == ["utf-8", "surrogateescape", False]
     assert not first["rehearsal"]
+    assert first["thread"]
+    assert first["threads"]
 
 
 def test_error_trackers_can_wrap_the_runtime(forker: Forker, tmp_path: Path) -> None:

@@ -64,17 +64,16 @@ print(joined, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert said == "False 7\n"
 
 
-@pytest.mark.parametrize("hooks", [True, False])
-def test_the_c_library_knows_the_thread_of_a_clone(hooks: bool) -> None:
+def test_the_c_library_knows_the_thread_of_a_clone() -> None:
     """Its mutexes go by that number: one of the parent's could be another thread's one day."""
     said = run(
-        f"""
+        """
 import ctypes, os, threading
 from sandbox.guest import syscalls
 if not syscalls.can_be_told():
     print("True 0")
 else:
-    pid = syscalls.clone_process(hooks={hooks})
+    pid = syscalls.clone_process()
     if pid == 0:
         noted = ctypes.c_int.from_address(syscalls._NOTES.tid).value
         head, size = ctypes.c_ulong(), ctypes.c_ulong()
@@ -84,24 +83,3 @@ else:
 """
     )
     assert said == "True 0\n"
-
-
-def test_hooks_are_run_as_fork_runs_them() -> None:
-    said = run(
-        """
-import os, random
-from sandbox.guest import syscalls
-def clone(hooks):
-    reader, writer = os.pipe()
-    if (pid := syscalls.clone_process(hooks=hooks)) == 0:
-        os.write(writer, random.random().hex().encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return os.read(reader, 100).decode()
-own = random.Random()
-own.setstate(random.getstate())
-expected = own.random().hex()
-print(clone(False) == expected, clone(True) == expected)
-"""
-    )
-    assert said == "True False\n"
