@@ -260,7 +260,7 @@ def choose_user(settings: Settings) -> tuple[int, str | None]:
     barred = in_a_fork(lambda: barred_from(uid, _needed(settings.data_dir)), limit_s=5)
     if barred is None:
         raise Refused(f"cannot find out within 5 s what user {name_of(uid)} may read")
-    return (0, f"{name_of(uid)} cannot read {barred[0]}") if barred else (uid, None)
+    return (0, f"user {name_of(uid)} cannot read {barred[0]}") if barred else (uid, None)
 
 
 def _needed(data_dir: Path) -> list[str]:

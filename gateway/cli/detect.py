@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -82,6 +84,26 @@ def _python_runtime(directory: Path, python: Sequence[str]) -> str:
     except (OSError, UnicodeDecodeError):
         version = None
     return f"python{version[0]}" if version is not None else python[0]
+
+
+def lacks_packages(directory: Path, runtime: str) -> str | None:
+    """What to do where a directory names packages that it needs and has none of them; they may be in a layer, though."""
+    needs = directory / ("package.json" if runtime.startswith("nodejs") else "requirements.txt")
+    try:
+        text = needs.read_text(errors="replace")
+        if runtime.startswith("python"):
+            if any(directory.glob("*.dist-info")) or not any(re.match(r"\s*[^\s#]", line) for line in text.splitlines()):
+                return None
+            mend = f"pip install -r {shlex.quote(str(needs))} --target {shlex.quote(str(directory))}"
+        elif runtime.startswith("nodejs"):
+            if (directory / "node_modules").is_dir() or not json.loads(text).get("dependencies"):
+                return None
+            mend = f"npm install --prefix {shlex.quote(str(directory))}"
+        else:
+            return None
+    except (OSError, ValueError, AttributeError):  # there is none, or it is something else
+        return None
+    return f"{needs.name} names packages, and none are in the directory. If no layer has them: {mend}"
 
 
 def _node_runtime(directory: Path, node: Sequence[str]) -> str:

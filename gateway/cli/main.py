@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "provision": ("provision", "Keep sandboxes of a version or alias ready."),
     "remove": ("remove", "Delete functions."),
     "doctor": ("doctor", "Tell what this machine lacks, and what mends it."),
-    "bench": ("bench", "Measure this machine: warm, cold, lifecycle, scheduler."),
+    "bench": ("bench", "Measure this machine: warm, cold, containers, lifecycle, scheduler."),
     "version": ("version", "Show the version."),
     "demo": ("demo", ""),
 }

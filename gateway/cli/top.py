@@ -153,10 +153,11 @@ def page(now: Any, before: Any | None, sort: str, width: int, most: int | None, 
         first += f"; the last {now['uptime_s'] - before['uptime_s']:.1f} s"
     if len(found) > len(shown):
         first += f"; {len(found) - len(shown)} functions more"
+    kinds = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     head = (
         first,
         f"invocations  {now['running']:,} running, {now['waiting']:,} waiting, limit {now['concurrency_limit']:,}",
-        f"sandboxes    {sum(states.values()):,}: " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())),
+        f"sandboxes    {sum(states.values()):,}{': ' if kinds else ''}{kinds}",
         f"ready        {stems or 'no stems'}",
         f"memory       {memory['used_bytes'] / MIB:,.0f} of {memory['budget_bytes'] / MIB:,.0f} MB",
         f"event loop   {'' if late is None else f'p99 {_ms(late)} ms late'}",

@@ -6,12 +6,12 @@ Which members are there, and when, is as recorded from AWS in November 2025; Non
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.control import images
 from gateway.records import Alias, Cors, FunctionVersion, LayerVersion, LoggingConfig, Policy, Statement, UrlConfig
+from sandbox.platform_lines import runtime_version
 
 
 def configuration(version: FunctionVersion, qualifier: str | None = None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def configuration(version: FunctionVersion, qualifier: str | None = None) -> dic
         "LastUpdateStatusReasonCode": version.last_update_reason_code,
         "RuntimeVersionConfig": None
         if version.image is not None
-        else {"RuntimeVersionArn": runtime_version_arn(version.region, version.runtime)},
+        else {"RuntimeVersionArn": runtime_version(version.runtime, version.region)[1]},
     }
 
 
@@ -79,11 +79,6 @@ def layer_version(version: LayerVersion, layer_arn: str) -> dict[str, Any]:
         "CompatibleRuntimes": version.runtimes,
         "LicenseInfo": version.license_info,
     }
-
-
-def runtime_version_arn(region: str, runtime: str) -> str:
-    """ARN of a runtime's version: the same for the same runtime, everywhere and always."""
-    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
 
 
 def logging(config: LoggingConfig) -> dict[str, Any]:

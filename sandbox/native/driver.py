@@ -306,7 +306,7 @@ class NativeDriver:
         if key.architecture is not HOST_ARCHITECTURE:
             why_not = emulation(key.architecture)
             return Support(why_not is None, why_not or "emulated, in an image's files")
-        missing = Support(False, f"the native driver has no runtime {key.runtime}")
+        missing = Support(False, f"the native driver has no runtime {key.runtime}; in a container image it would run")
         return self._support.get(key.runtime, missing)
 
     async def look(self, key: StemKey) -> Support:

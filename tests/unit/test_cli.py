@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.cli.detect import lacks_packages
 from gateway.cli.main import main
 from gateway.edge.eventstream import invoke_complete, payload_chunk
 from tests.unit.stub import Stub
@@ -225,6 +226,41 @@ def test_deploy_leaves_a_url_with_authentication_alone(stub: Stub, function: Pat
     stub.on(f"GET {U}/f/url", {"FunctionUrl": "http://there/", "AuthType": "AWS_IAM"})
     assert run(stub, "deploy", str(function), "--name", "f").stdout == "http://there/\n"
     assert f"POST {F}/f/policy" not in stub.asked
+
+
+def test_deploy_says_where_a_handler_comes_from_only_if_it_found_it(stub: Stub, function: Path) -> None:
+    stub.on("GET /_lambent/status", {"runtimes": {"python3.12": {"available": True, "detail": ""}}})
+    stub.on(f"GET {F}/f/configuration", ACTIVE)
+    stub.on(f"PUT {F}/f/code")
+    stub.on(f"PUT {F}/f/configuration")
+    result = run(stub, "deploy", str(function), "--name", "f", "--handler", "other.handler", "--no-url")
+    assert result.stderr.startswith("python3.12, handler other.handler (the runtime from the files)\n"), result.output
+
+
+@pytest.mark.parametrize(
+    ("files", "runtime", "told"),
+    [
+        ({}, "python3.12", None),
+        ({"requirements.txt": "# nothing\n\n"}, "python3.12", None),
+        ({"requirements.txt": "six\n"}, "python3.12", "pip install -r "),
+        ({"requirements.txt": "six\n", "six-1.dist-info/METADATA": ""}, "python3.12", None),
+        ({"requirements.txt": "six\n"}, "provided.al2023", None),
+        ({"package.json": '{"dependencies": {"left-pad": "1"}}'}, "nodejs22.x", "npm install --prefix "),
+        ({"package.json": '{"dependencies": {"left-pad": "1"}}', "node_modules/left-pad/index.js": ""}, "nodejs22.x", None),
+        ({"package.json": '{"type": "module"}'}, "nodejs22.x", None),
+        ({"package.json": "[]"}, "nodejs22.x", None),
+        ({"package.json": "{"}, "nodejs22.x", None),
+    ],
+)
+def test_deploy_says_when_packages_that_are_named_are_not_there(
+    tmp_path: Path, files: dict[str, str], runtime: str, told: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = lacks_packages(tmp_path, runtime)
+    assert (told is None) == (found is None)
+    assert told is None or told in str(found)
 
 
 def test_deploy_without_url(stub: Stub, function: Path) -> None:

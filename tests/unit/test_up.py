@@ -73,7 +73,7 @@ def test_user_that_can_read_everything_is_used(monkeypatch: pytest.MonkeyPatch, 
 def test_user_that_cannot_is_not_and_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     monkeypatch.setattr(up, "_needed", lambda _: ["/", str(tmp_path / "python")])
-    assert up.choose_user(settings(user="12345")) == (0, f"12345 cannot read {tmp_path / 'python'}")
+    assert up.choose_user(settings(user="12345")) == (0, f"user 12345 cannot read {tmp_path / 'python'}")
     assert up.choose_user(settings(user="0")) == (0, "as --user says")
 
 

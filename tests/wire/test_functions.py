@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.platform_lines import runtime_version
 from tests.wire.control_plane import ACCOUNT, ARN, REGION, ROLE, SOURCE, Served, described, package, refused
 
 CREATING = {"State": "Pending", "StateReason": "The function is being created.", "StateReasonCode": "Creating"}
@@ -66,6 +67,7 @@ def plain(answer: Any) -> dict[str, Any]:
     if "RuntimeVersionConfig" in found:
         arn = found["RuntimeVersionConfig"]["RuntimeVersionArn"]
         assert re.fullmatch(rf"arn:aws:lambda:{REGION}::runtime:[0-9a-f]{{64}}", arn)
+        assert arn == runtime_version(found["Runtime"], REGION)[1], "as the function's log says it"
         found["RuntimeVersionConfig"] = {"RuntimeVersionArn": "<arn>"}
     return found
 
