@@ -60,8 +60,10 @@ class Inside:
         "_extension_line",
         "_extension_log",
         "_extension_pipe",
+        "_first_byte_s",
         "_grace",
         "_handle",
+        "_hurried",
         "_init_ended",
         "_init_error",
         "_init_s",
@@ -121,6 +123,7 @@ class Inside:
     _spoilt: bool  # must be reset before anything else
     _reason: str  # why, as extensions are told
     _runtime_alive: bool  # for a shutdown; where there are no extensions nobody looks
+    _hurried: bool  # what a stop gives extensions as time is over
     _ending: Shutdown | None  # the shutdown that is under way
     _unclosed: tuple[Work, Outcome] | None  # answered, while extensions still work on it
     _work: Work | None
@@ -128,6 +131,7 @@ class Inside:
     _peak_bytes: int
     _peak_until_s: float  # when `_peak_bytes` is too old for anybody
     _began_s: float  # when the event was handed over, or Init began
+    _first_byte_s: float  # when the last answer's head was read, where the log is in JSON; one that came as a whole has none
     _init_s: float | None  # for the first invocation's report
     _init_ended: asyncio.Future[tuple[str, str | None]] | None  # how the first Init went: status, error type
     _init_error: tuple[bytes, str, str] | None  # the last init error: payload, content type, error type
@@ -183,7 +187,7 @@ class Inside:
                 outcome.closed = False
                 self._unclosed = work, outcome
         if self._telemetry is not None:
-            self._telemetry.answered(outcome, self._api.streamed_bytes if work.stream is not None else 0, now_s)
+            self._telemetry.answered(outcome, self._api.streamed_bytes, now_s)
         settled(outcome)
 
     def _close(self, failure: Failure | None = None, *log_lines: str) -> None:
@@ -405,7 +409,7 @@ class Inside:
 
     async def _end_extensions(self, reason: str) -> None:
         """Where there are any, give them their time; then whatever is left may be killed."""
-        if self._api.extensions is not None and self._ending is None:
+        if self._api.extensions is not None and self._ending is None and not self._hurried:
             if self._telemetry is not None:
                 self._telemetry.flush()
             self._ending = Shutdown(self._handle, self._api, self._clock, runtime_alive=self._runtime_alive, reason=reason)

@@ -111,6 +111,7 @@ class Sandbox(Inside):
         self._spoilt = False  # must be reset before anything else
         self._reason = ""  # why, as extensions are told
         self._runtime_alive = False  # for a shutdown; where there are no extensions nobody looks
+        self._hurried = False
         self._ending: Shutdown | None = None  # the shutdown that is under way
         self._unclosed: tuple[Work, Outcome] | None = None  # answered, while extensions still work on it
         self._work: Work | None = None
@@ -118,6 +119,7 @@ class Sandbox(Inside):
         self._peak_bytes = 0
         self._peak_until_s = -math.inf
         self._began_s = 0.0  # when the event was handed over, or Init began
+        self._first_byte_s = -math.inf  # when the last answer's head was read, where that is asked for
         self._init_s: float | None = None  # for the first invocation's report
         self._init_ended: asyncio.Future[tuple[str, str | None]] | None = None  # how the first Init went: status, error type
         self._init_error: tuple[bytes, str, str] | None = None  # the last init error: payload, content type, error type
@@ -178,6 +180,7 @@ class Sandbox(Inside):
             raise SandboxGone
         self.state = lifecycle.following(self.state, Event.SPECIALISED)
         self.spec = self._api.function = spec
+        self._api.timed = spec.log_format == "JSON"
         self._log = self._log_pipe.sink = log
         self._platform = platform or (lambda line: log(line.encode() + b"\n"))
         self._extension_log = extension or self._platform
@@ -260,6 +263,17 @@ class Sandbox(Inside):
         """Whether `stop` takes up to two seconds: there are extensions, and they have time for their end."""
         return self._specialised and self._api.extensions is not None
 
+    @property
+    def first_byte_s(self) -> float | None:
+        """How long after its event the last answer began; None if it came in one piece, and where the log is no JSON."""
+        latency_s = self._first_byte_s - self._began_s
+        return latency_s if latency_s >= 0 else None
+
+    @property
+    def streamed_bytes(self) -> int:
+        """How much of the last answer was streamed."""
+        return self._api.streamed_bytes
+
     def memory_bytes(self) -> int:
         """What it uses now."""
         return self._handle.memory_bytes()
@@ -275,6 +289,12 @@ class Sandbox(Inside):
                 self._shut(Event.STOPPED, "the sandbox was stopped", silence=not politely)
             self._stopping = self._tasks.start(self._stop(politely), f"stop {self.id}")
         await asyncio.wait({self._stopping})
+
+    def hurry(self) -> None:
+        """Somebody waits for what it holds: the time that `stop` gives its extensions is over. It is to be stopped, or stops."""
+        self._hurried = True
+        if self._ending is not None:
+            self._ending.hurry()
 
     async def _stop(self, politely: bool) -> None:
         if politely:
@@ -311,6 +331,9 @@ class Sandbox(Inside):
         if self._grace is not None and self._exit is None and self._announced() is None:
             self._stop_waiting()  # it was torn, and came again
         self._settle(_SUCCESS if error_type is None else Status.ERROR, payload, content_type, error_type)
+
+    def on_answer_begins(self) -> None:
+        self._first_byte_s = self._clock.monotonic()
 
     def on_torn(self) -> None:
         if self._exit is None:

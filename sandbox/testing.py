@@ -102,6 +102,7 @@ class FakeSandbox:
 
     __slots__ = (
         "_host",
+        "_hurried",
         "_needs_init",
         "_settled",
         "_stopping",
@@ -132,6 +133,7 @@ class FakeSandbox:
         self.init_s: float | None = None
         self._host = host
         self._needs_init = False
+        self._hurried = False
         self._settled: Callable[[Outcome], None] | None = None
         self._stopping: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -212,6 +214,15 @@ class FakeSandbox:
     def lingers(self) -> bool:
         return self._host.behaviour.stop_s >= LINGERING_S
 
+    @property
+    def first_byte_s(self) -> float | None:
+        """Its answers come in one piece."""
+        return None
+
+    @property
+    def streamed_bytes(self) -> int:
+        return 0
+
     def memory_bytes(self) -> int:
         return 0 if self.state is FakeState.GONE else self._used_bytes
 
@@ -221,8 +232,15 @@ class FakeSandbox:
             loop = asyncio.get_running_loop()
             self._stopping = loop.create_future()
             self._fail("stopped")
-            loop.call_later(self._host.behaviour.stop_s, self._stopped)
+            self._timer = loop.call_later(0 if self._hurried else self._host.behaviour.stop_s, self._stopped)
         await asyncio.shield(self._stopping)
+
+    def hurry(self) -> None:
+        """What it has left of `stop_s` is over."""
+        self._hurried = True
+        if self._stopping is not None and self._timer is not None:
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(0, self._stopped)
 
     def die(self, reason: str = "init was killed") -> None:
         """What a test calls: the sandbox goes away by itself, whatever it is doing. Work settles first, then `on_gone`."""
@@ -269,6 +287,7 @@ class FakeSandbox:
             settled(self._outcome(work, Status.FAILURE, 0.0, "Sandbox.Failure", reason.encode()))
 
     def _stopped(self) -> None:
+        self._timer = None
         self._host.live.pop(self.id, None)
         assert self._stopping is not None
         self._stopping.set_result(None)

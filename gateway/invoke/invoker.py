@@ -157,18 +157,20 @@ class Call(Request):
         # Now that it is certain that it runs here. Nothing that it writes is read before this step ends.
         held.log.begin()
         if self._started:
-            held.log.platform(report.start(invocation.request_id, version, self._clock.wall()))
+            held.log.platform(report.start(invocation.request_id, version, self._clock.wall(), invocation.trace_id))
         else:
             work.on_begun = self._start  # AWS's START comes after an Init that runs within the invocation
 
     def _start(self) -> None:
         self._started = True
-        self._held.log.platform(report.start(self._invocation.request_id, self.version, self._clock.wall()))
+        invocation = self._invocation
+        line = report.start(invocation.request_id, self.version, self._clock.wall(), invocation.trace_id)
+        self._held.log.platform(line)
 
     def _settled(self, outcome: Outcome) -> None:
         """All in this step: the sandbox may be given its next invocation, and write its START, as soon as this returns."""
         if outcome.closed:
-            self._report(outcome)
+            self._report(outcome, outcome.duration_s)
         else:
             outcome.on_closed = self._closed
             self._answered_s = outcome.duration_s
@@ -183,11 +185,11 @@ class Call(Request):
         tally = self._held.instance.group.tally
         tally.extensions += 1
         tally.extensions_s += outcome.duration_s - self._answered_s
-        self._report(outcome)
+        self._report(outcome, self._answered_s)
         if self._invocation.want_log_tail:
             self._tell(self._outcome)
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, outcome: Outcome, answered_s: float) -> None:
         tally = self._held.instance.group.tally
         tally.duration_s.add(outcome.duration_s)
         if outcome.status is not _SUCCESS:
@@ -200,7 +202,18 @@ class Call(Request):
         request_id, version, trace_id = self._invocation.request_id, self.version, ""
         if version.tracing_mode == "Active" and ";Sampled=1" in self._invocation.trace_id:
             trace_id = self._invocation.trace_id
-        log.platform(report.end(request_id, version, outcome, self._clock.wall(), in_init=in_init, trace_id=trace_id))
+        log.platform(
+            report.end(
+                request_id,
+                version,
+                outcome,
+                self._clock.wall(),
+                in_init=in_init,
+                trace_id=trace_id,
+                answered_s=answered_s,
+                answer=self._held.sandbox,
+            )
+        )
         if self._invocation.want_log_tail:
             self._log_tail = log.tail()
 

@@ -26,7 +26,7 @@ from gateway.control.provisioning import targets
 from gateway.pool.held import Held, Logs, Request, SandboxLike, spec_of
 from gateway.pool.usage import Usage, usage
 from gateway.records import Function, FunctionVersion
-from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import Announce, Command, Freeze, Hurry, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
 from gateway.scheduler.keepalive.overrides import Keep, keep_of
@@ -256,6 +256,8 @@ class Pool:
                 self._workers.start(self._stop(held), f"stop {instance.number}")
                 if held.sandbox.lingers:
                     self._perform(self._core.weighed(instance, held.sandbox.memory_bytes(), now), now)
+            case Hurry(instance):
+                self._held[instance].sandbox.hurry()
             case Refuse(request, why, error, retry_s):
                 assert isinstance(request, Request)
                 request.refused(why, error, retry_s)

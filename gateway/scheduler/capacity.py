@@ -5,9 +5,10 @@ counts the same until it is frozen and measured, then what it was measured to us
 and before it is thawed the difference is reserved. Where memory is short, idle ones are frozen sooner for that.
 
 One that is being stopped counts until nothing of it is left, which is soon, but takes two seconds where its extensions take their
-time. Nobody is to wait for that: it is measured then, and counts what it uses; and up to an eighth of the budget those who are
-stopping do not stand in the way of who comes. What
-really is used can be so much more than the budget for so long; a budget is made smaller than the machine by more than that.
+time: it lingers. Nobody is to wait for that: it is measured then, and counts what it uses; and up to an eighth of the budget
+those who are stopping do not stand in the way of who comes. What really is used can be so much more than the budget for so long;
+a budget is made smaller than the machine by more than that. Where it is not enough, those that have lingered longest have their
+time cut short: two seconds are what AWS gives at most, and an invocation that waits goes before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Room(enum.Enum):
 
 
 class Budget:
-    """What is used of the machine. `idle`, `stopping` and `cooling` are parts of `used`; so are the counts beside the bytes.
+    """What is used of the machine. `idle`, `stopping` and `cooling` are parts of `used`, `lingering` of `stopping`;
+    so are the counts beside the bytes.
 
     `cooling` is what those count that were told to freeze and not measured yet: most of it can be hoped for.
 
@@ -41,6 +43,8 @@ class Budget:
         "grace_bytes",
         "idle_bytes",
         "idle_count",
+        "lingering_bytes",
+        "lingering_count",
         "stopping_bytes",
         "stopping_count",
         "total_bytes",
@@ -56,6 +60,7 @@ class Budget:
         self.used_bytes = self.used_count = 0
         self.idle_bytes = self.idle_count = 0
         self.stopping_bytes = self.stopping_count = 0
+        self.lingering_bytes = self.lingering_count = 0
         self.cooling_bytes = 0
         self.earmarked_bytes = self.earmarked_count = 0
 
@@ -92,6 +97,11 @@ class Budget:
         self.stopping_bytes -= size_bytes
         self.used_bytes -= size_bytes
 
+    def linger(self, size_bytes: int, count: int) -> None:
+        """Of what is stopping, so much more (or less) takes its time."""
+        self.lingering_bytes += size_bytes
+        self.lingering_count += count
+
     def stopped(self, size_bytes: int) -> None:
         self.stopping_bytes -= size_bytes
         self.stopping_count -= 1
@@ -112,6 +122,15 @@ class Budget:
         return (
             over_bytes <= 0 or over_bytes <= min(self.stopping_bytes, self.grace_bytes)
         ) and self.used_count + self.earmarked_count + count <= self.total_count
+
+    def fits_soon(self, size_bytes: int, count: int) -> bool:
+        """Whether there is room once all is gone that is stopping and does not linger, and what is being frozen is measured."""
+        left_bytes = self.used_bytes - (self.stopping_bytes - self.lingering_bytes) - self.cooling_bytes
+        left_count = self.used_count - (self.stopping_count - self.lingering_count)
+        over_bytes = left_bytes + self.earmarked_bytes + size_bytes - self.total_bytes
+        return (
+            over_bytes <= 0 or over_bytes <= min(self.lingering_bytes, self.grace_bytes)
+        ) and left_count + self.earmarked_count + count <= self.total_count
 
     def lacking(self, size_bytes: int, count: int) -> bool:
         """Whether more has to be stopped than is being stopped already."""

@@ -69,6 +69,13 @@ class Stop:
 
 
 @dataclasses.dataclass(slots=True)
+class Hurry:
+    """This one, which was told to stop, takes its time, and somebody waits for its memory: no more of it."""
+
+    instance: Instance
+
+
+@dataclasses.dataclass(slots=True)
 class Refuse:
     """Tell this invocation that it gets no sandbox.
 
@@ -89,4 +96,4 @@ class Announce:
     version: FunctionVersion
 
 
-Command = Make | Specialise | Run | Freeze | Stop | Refuse | Announce
+Command = Make | Specialise | Run | Freeze | Stop | Hurry | Refuse | Announce

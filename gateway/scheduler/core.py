@@ -49,6 +49,9 @@ class Core(Providing):
         group: Group | None = version.group
         if group is None or group.owner is not self:
             group = self.group_of(version, now)
+        newest = group.newest
+        if newest is not None:  # what is looked at later: together it comes from memory as quickly as one of it (DESIGN 19)
+            _, _, _ = group.run_s, group.pattern, newest.since_s
         ticket.group = group
         out: list[Command] = []
         if group.provision is not None:
@@ -257,15 +260,18 @@ class Core(Providing):
     def weighed(self, instance: Instance, used_bytes: int, now: float) -> Sequence[Command]:
         """What a sandbox uses that was told to stop and takes its time for that: it counts no more from now on."""
         out: list[Command] = []
-        if instance.state is State.STOPPING and used_bytes < instance.memory_bytes:
-            self.budget.lighten(instance.memory_bytes - used_bytes)
-            instance.memory_bytes = used_bytes
+        if instance.state is State.STOPPING and instance not in self.lingering:
+            if used_bytes < instance.memory_bytes:
+                self.budget.lighten(instance.memory_bytes - used_bytes)
+                instance.memory_bytes = used_bytes
+            self.lingers(instance)
             self.feed(now, out)
         return out
 
     def stopped(self, instance: Instance, now: float) -> Sequence[Command]:
         """Nothing of it is left."""
         instance.see(Event.EXITED)
+        self.lingers_no_more(instance)
         self.budget.stopped(instance.memory_bytes)
         out: list[Command] = []
         self.feed(now, out)

@@ -48,6 +48,7 @@ class Ledger:
         self.starved: OrderedDict[Group, None] = OrderedDict()
         self.waiting = 0  #: QUEUED tickets of all groups
         self.coming = 0  #: starts of all groups
+        self.lingering: dict[Instance, None] = {}  #: those that are stopping and take their time for that, the first first
         self.rechecks = Rechecks()
         self.deadlines = Deadlines()
         self.keepalive = keep_alive(policy)
@@ -198,6 +199,18 @@ class Ledger:
         out.append(Stop(instance))
         if hasattr(instance, "group"):
             self.forget(instance.group)
+
+    def lingers(self, instance: Instance) -> None:
+        """It is STOPPING, and takes its time for that."""
+        if instance not in self.lingering:
+            self.lingering[instance] = None
+            self.budget.linger(instance.memory_bytes, 1)
+
+    def lingers_no_more(self, instance: Instance) -> None:
+        """It was told to make haste, or is gone. Idempotent."""
+        if instance in self.lingering:
+            del self.lingering[instance]
+            self.budget.linger(-instance.memory_bytes, -1)
 
     # --- starts and stems
 

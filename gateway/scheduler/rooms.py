@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.scheduler import eviction, fairness
 from gateway.scheduler.capacity import Room
+from gateway.scheduler.commands import Hurry
 from gateway.scheduler.group import Group
 from gateway.scheduler.ledger import Ledger, Out
 from gateway.scheduler.state import Instance
@@ -62,8 +63,17 @@ class Rooms(Ledger):
                 self.evict(victim, out)
         if budget.fits(need_bytes, need_count):  # what is stopping is not waited for
             return Room.FREE
+        if group.waiting:  # what nobody asked for yet can wait
+            self.hurry(need_bytes, need_count, out)
         budget.earmark(need_bytes, need_count)
         return Room.COMING
+
+    def hurry(self, need_bytes: int, need_count: int, out: Out) -> None:
+        """Have those who have lingered longest make haste, as many as stand in somebody's way."""
+        while self.lingering and not self.budget.fits_soon(need_bytes, need_count):
+            instance = next(iter(self.lingering))
+            self.lingers_no_more(instance)
+            out.append(Hurry(instance))
 
     def evict_stale(
         self, frozen: Iterable[Instance], need_bytes: int, need_count: int, spared: Instance | None, now: float, out: Out

@@ -7,7 +7,6 @@ interpreter, started now and waiting; or Node.js, the same; or a copy that only 
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 
 from . import init, launch, messages, program, syscalls
@@ -76,21 +75,13 @@ def become(fds, message, enter):
         place, network, mounts, cgroups = kept[0], kept[3], kept[4 : 4 + len(targets)], kept[4 + len(targets) :]
         syscalls.close_all_but([init.CONTROL_FD, init.LOG_FD, place, network, *mounts, *cgroups])
         control = socket.socket(fileno=init.CONTROL_FD)
-        control.setblocking(True)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.fchown(init.LOG_FD, uid, uid)
-        syscalls.setns(network, syscalls.CLONE_NEWNET)
-        os.close(network)
+        init.arrive(control, uid, network)
         sandbox = BroughtSandbox(control, cgroups, uid, interpreters, node)
         # Where it needs nothing of the image to be ready it is let go now, in a root that holds nothing.
         connection = sandbox.fork() if message["image"] and not interpreters and waiting is None else None
         enter(place, list(zip(targets, mounts)))
         init.serve(sandbox, connection)
     except BaseException as error:
-        if control is not None:
-            with contextlib.suppress(OSError):
-                messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
+        init.fail(control, error)
     finally:
         os._exit(0)

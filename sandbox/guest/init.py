@@ -413,6 +413,26 @@ def serve(sandbox, connection=None):
     sandbox.serve()
 
 
+def arrive(control, uid, network):
+    # type: (socket.socket, int, int) -> None
+    """A copy becomes an init: in the network of its sandbox, whose descriptor it closes, with the log given to user `uid`."""
+    control.setblocking(True)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.fchown(LOG_FD, uid, uid)
+    syscalls.setns(network, syscalls.CLONE_NEWNET)
+    os.close(network)
+
+
+def fail(control, error):
+    # type: (socket.socket | None, BaseException) -> None
+    """The reason goes to the spawner's log, if there is a way to it; whoever waits for this sandbox is told that it is gone."""
+    if control is not None:
+        with contextlib.suppress(OSError):
+            messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
+
+
 def main(fds, uid):
     # type: (list[int], int) -> None
     """`fds`: control socket, log pipe, network namespace, /tmp, and the cgroups to join, in this order. Never returns."""
@@ -424,22 +444,13 @@ def main(fds, uid):
         os.dup2(kept[1], LOG_FD, False)
         syscalls.close_all_but([CONTROL_FD, LOG_FD, *kept[2:]])
         control = socket.socket(fileno=CONTROL_FD)
-        control.setblocking(True)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.fchown(LOG_FD, uid, uid)
-        syscalls.setns(kept[2], syscalls.CLONE_NEWNET)
-        os.close(kept[2])
+        arrive(control, uid, kept[2])
         socket.sethostname("169-254-100-1")
         sandbox = Sandbox(control, kept[4:], uid)
         connection = sandbox.fork(make_world=functools.partial(world.make_file_system, kept[3], uid))
         os.close(kept[3])
         serve(sandbox, connection)
     except BaseException as error:
-        # The reason goes to the spawner's log; whoever waits for this sandbox is told that it is gone.
-        if control is not None:
-            with contextlib.suppress(OSError):
-                messages.send(control, {"event": "failed", "reason": f"{type(error).__name__}: {error}"})
+        fail(control, error)
     finally:
         os._exit(0)

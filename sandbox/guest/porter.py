@@ -11,15 +11,15 @@ imported later than this is not found any more: everything that init needs is im
 
 import gc
 import os
-import signal
-import socket
 import sys
 
 import lambent_bootstrap
 
 from . import brought, container, image, messages, syscalls, zygote
 
-CONTROL_FD = 3
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket  # noqa: F401  for the types in comments
 
 
 def serve(control):
@@ -65,12 +65,7 @@ def _image(fds, message):
 
 def main():
     # type: () -> None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.drop_bounding_set()  # for all copies
-    control = socket.socket(fileno=CONTROL_FD)
-    control.setblocking(True)
+    control = zygote.begin()
     preloaded = sorted(lambent_bootstrap.loaded())
     image.settle(sys.argv[1])
     gc.collect()

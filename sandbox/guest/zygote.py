@@ -61,14 +61,21 @@ def serve(control):
         messages.send(control, reply)
 
 
-def main():
-    # type: () -> None
+def begin():
+    # type: () -> socket.socket
+    """What this process and all its copies are, for good; its control socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    syscalls.drop_bounding_set()  # for all copies
+    syscalls.drop_bounding_set()
     control = socket.socket(fileno=CONTROL_FD)
     control.setblocking(True)
+    return control
+
+
+def main():
+    # type: () -> None
+    control = begin()
     init.Sandbox.waiting = json.loads(sys.argv[1])
     preloaded = sorted(lambent_bootstrap.prepare())
     gc.collect()

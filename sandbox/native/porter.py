@@ -6,14 +6,12 @@ copy of this process must need nothing of the host's tree, and the guest's modul
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from sandbox.guest import syscalls
-from sandbox.native.rootfs import CONTROL_FD, GUEST
+from sandbox.native.rootfs import GUEST, become, begin
 
 _SCRIPTS = {
     "lambent_porter.py": "import lambent_guest.porter\nlambent_guest.porter.main()\n",
@@ -34,19 +32,10 @@ def install(directory: Path) -> None:
 
 
 def main() -> None:
-    arguments = json.loads(sys.argv[1])
-    os.umask(0o022)
-    for path in arguments["join"]:
-        with open(path, "w", encoding="ascii") as file:
-            file.write("0")
-    if arguments["control_fd"] == CONTROL_FD:
-        os.set_inheritable(CONTROL_FD, True)
-    else:
-        os.dup2(arguments["control_fd"], CONTROL_FD)
-    syscalls.close_range(CONTROL_FD + 1, 0x7FFFFFFF)
+    arguments = begin()
     script = os.path.join(arguments["runtime"], "lambent_porter.py")
     # Isolated from the environment, and from packages of the host: a module of theirs must not be part of every init.
-    os.execve(sys.executable, [sys.executable, "-E", "-S", script, arguments["root"]], {"LC_CTYPE": "C.UTF-8"})
+    become(arguments, [sys.executable, "-E", "-S", script, arguments["root"]], {"LC_CTYPE": "C.UTF-8"})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from sandbox.guest import devices, syscalls
 from sandbox.native.trees import BESIDE, Tree
@@ -120,22 +121,33 @@ def enter(staging: str, tree: Tree, resolv_conf: str) -> None:
     os.chdir("/")
 
 
-def main() -> None:
-    arguments = json.loads(sys.argv[1])
+def begin() -> dict[str, Any]:
+    """What the spawner wants of this process, which has joined its cgroups then."""
+    arguments: dict[str, Any] = json.loads(sys.argv[1])
     os.umask(0o022)
     for path in arguments["join"]:
         with open(path, "w", encoding="ascii") as file:
             file.write("0")
-    tree = Tree(**arguments["tree"])
-    enter(arguments["staging"], tree, arguments["resolv_conf"])
-    libraries = f"{BESIDE}/lib:{LD_LIBRARY_PATH}" if tree.home == BESIDE else LD_LIBRARY_PATH
-    environment = {"LD_LIBRARY_PATH": libraries, "LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
+    return arguments
+
+
+def become(arguments: dict[str, Any], command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Go on as `command`, which has its control socket at CONTROL_FD, and nothing else that was open above it."""
     if arguments["control_fd"] == CONTROL_FD:
         os.set_inheritable(CONTROL_FD, True)
     else:
         os.dup2(arguments["control_fd"], CONTROL_FD)
     syscalls.close_range(CONTROL_FD + 1, 0x7FFFFFFF)
-    os.execve(tree.python, [tree.python, "/var/runtime/lambent_zygote.py", json.dumps(tree.program)], environment)
+    os.execve(command[0], command, environment)
+
+
+def main() -> None:
+    arguments = begin()
+    tree = Tree(**arguments["tree"])
+    enter(arguments["staging"], tree, arguments["resolv_conf"])
+    libraries = f"{BESIDE}/lib:{LD_LIBRARY_PATH}" if tree.home == BESIDE else LD_LIBRARY_PATH
+    environment = {"LD_LIBRARY_PATH": libraries, "LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}
+    become(arguments, [tree.python, "/var/runtime/lambent_zygote.py", json.dumps(tree.program)], environment)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ class Owner(Protocol):
     def on_disconnected(self) -> None:
         """The last connection is closed: nothing that the runtime had sent is still to come."""
 
+    def on_answer_begins(self) -> None:
+        """The head of a response or error was read; told only where `RuntimeApi.timed` asks for it."""
+
     def on_extension(self, extension: Extension) -> None:
         """An extension has registered, asked for an event, or said that it fails; its state says which."""
 
@@ -77,6 +80,7 @@ class RuntimeApi:
         "stream",
         "streamed_bytes",
         "telemetry",
+        "timed",
     )
 
     def __init__(self, owner: Owner) -> None:
@@ -92,7 +96,8 @@ class RuntimeApi:
         self._event = b""  # the answer to `next` that the runtime works on, for when it asks again
         self._servers: list[asyncio.Server] = []
         self.stream: Stream | None = None  #: takes the answer to the event in hand while it comes
-        self.streamed_bytes = 0  #: how many that were of the last answer that was streamed
+        self.streamed_bytes = 0  #: how many of the answer were streamed
+        self.timed = False  #: whether the owner wants to know when answers begin
         self.telemetry: Watcher | None = None  #: who is told what only telemetry wants to know; None: nobody can subscribe
 
     async def serve(self, listener: socket.socket) -> None:
@@ -108,6 +113,7 @@ class RuntimeApi:
         """Give the runtime an event (an answer to `next`, whole) as soon as it asks for one, mostly at once."""
         self._event = event
         self.stream = stream
+        self.streamed_bytes = 0
         self.session.invoked(request_id.encode())
         holder = self._holder
         if holder is not None and self.session.state is _RUNNING:
@@ -205,6 +211,8 @@ class RuntimeApi:
         self.session.answer_begins(request_id, what)
         if self.telemetry is not None:
             self.telemetry.answer_begins()
+        if self.timed:
+            self.owner.on_answer_begins()
 
     def _look_for_ends(self, asking: Connection) -> None:
         """`asking` goes on although an answer is being read elsewhere. If that connection ended before, it is torn before."""

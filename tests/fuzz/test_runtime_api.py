@@ -88,6 +88,8 @@ class Owner:
         self.outcomes.append((payload, content_type, error_type))
         assert self.answered <= self.given, "at most one outcome an event"
 
+    def on_answer_begins(self) -> None: ...
+
     def on_torn(self) -> None:
         assert self.api.session.state in ((State.TORN, State.CUT) if self.streamed else (State.TORN,))
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.records import FunctionVersion
 from gateway.scheduler import keepalive
 from gateway.scheduler.admission import Quota
-from gateway.scheduler.commands import Announce, Command, Freeze, Make, Refuse, Run, Specialise, Stop, Why
+from gateway.scheduler.commands import Announce, Command, Freeze, Hurry, Make, Refuse, Run, Specialise, Stop, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.group import Group
 from gateway.scheduler.keepalive.overrides import Keep
@@ -65,6 +65,8 @@ class Machine(RuleBasedStateMachine):
         self.versions: dict[str, FunctionVersion] = {}
         self.instances: list[Instance] = []  # those that are not GONE
         self.frozen: list[Instance] = []  # told to freeze and not measured yet
+        self.weighed_already: set[Instance] = set()
+        self.lingered: set[Instance] = set()  # those that take their time for their end, and were not told to hurry
         self.running: dict[Instance, Ticket] = {}
         self.open: list[Ticket] = []  # those that have no fate yet
         self.fates: Counter[Ticket] = Counter()
@@ -95,6 +97,10 @@ class Machine(RuleBasedStateMachine):
                 case Stop(instance):
                     assert instance.state is State.STOPPING
                     self.running.pop(instance, None)
+                case Hurry(instance):
+                    assert instance.state is State.STOPPING
+                    assert instance in self.lingered, "only who takes its time is told to make haste, and once"
+                    self.lingered.remove(instance)
                 case Refuse(ticket):
                     self.open.remove(ticket)
                     self.fates[ticket] += 1
@@ -186,13 +192,18 @@ class Machine(RuleBasedStateMachine):
     def stop(self, choice: int) -> None:
         instance = self.pick(choice, State.STOPPING)
         self.instances.remove(instance)
+        self.lingered.discard(instance)
         self.perform(self.core.stopped(instance, self.now))
 
     @precondition(lambda self: self.among(State.STOPPING))
     @rule(choice=CHOICE, used_mb=st.integers(0, 200))
     def weighed(self, choice: int, used_mb: int) -> None:
         """It has extensions, which take their time."""
-        self.perform(self.core.weighed(self.pick(choice, State.STOPPING), used_mb * MIB, self.now))
+        instance = self.pick(choice, State.STOPPING)
+        if instance not in self.weighed_already:
+            self.weighed_already.add(instance)
+            self.lingered.add(instance)
+            self.perform(self.core.weighed(instance, used_mb * MIB, self.now))
 
     @precondition(lambda self: self.frozen)
     @rule(choice=CHOICE, used_mb=st.integers(0, 200))
@@ -377,6 +388,9 @@ class Machine(RuleBasedStateMachine):
         assert (budget.idle_bytes, budget.idle_count) == (sum(one.memory_bytes for one in idle), len(idle))
         stopping = self.among(State.STOPPING)
         assert (budget.stopping_bytes, budget.stopping_count) == (sum(one.memory_bytes for one in stopping), len(stopping))
+        assert set(self.core.lingering) == self.lingered
+        lingering = sum(one.memory_bytes for one in self.lingered)
+        assert (budget.lingering_bytes, budget.lingering_count) == (lingering, len(self.lingered))
         assert budget.cooling_bytes == sum(one.group.memory_bytes for one in self.frozen)
         assert budget.used_bytes - min(budget.stopping_bytes, budget.grace_bytes) <= POLICY.memory_bytes
         assert budget.used_count <= POLICY.max_sandboxes
@@ -440,6 +454,7 @@ class Machine(RuleBasedStateMachine):
                         self.perform(self.core.idled(instance, self.now))
                     case State.STOPPING:
                         self.instances.remove(instance)
+                        self.lingered.discard(instance)
                         self.perform(self.core.stopped(instance, self.now))
             while self.frozen:
                 self.perform(self.core.measured(self.frozen.pop(), 20 * MIB, self.now))
@@ -497,6 +512,7 @@ class Machine(RuleBasedStateMachine):
                         self.perform(self.core.made(instance, self.now))
                     case State.STOPPING:
                         self.instances.remove(instance)
+                        self.lingered.discard(instance)
                         self.perform(self.core.stopped(instance, self.now))
                     case _:
                         self.perform(self.core.died(instance, self.now))

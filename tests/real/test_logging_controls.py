@@ -137,6 +137,11 @@ def test_events_of_an_init_that_goes_well(
         duration_ms = records["platform.initReport"].pop("metrics")["durationMs"]
         assert records["platform.initReport"] == {**INIT, "status": "success"}
         assert abs(records["platform.report"]["metrics"]["initDurationMs"] - duration_ms) < 50
+        done = records["platform.runtimeDone"]
+        latency, duration = done["spans"]
+        assert (latency["name"], duration["name"]) == ("responseLatency", "responseDuration")
+        assert abs(latency["durationMs"] + duration["durationMs"] - done["metrics"]["durationMs"]) < 0.01
+        assert done["metrics"]["producedBytes"] > 0
 
 
 def test_events_of_an_init_that_fails(product: Product) -> None:

@@ -18,6 +18,8 @@ def version(
     runtime: str = "python3.11",
     state: str = "Active",
     log_format: str = "Text",
+    system_level: str | None = None,
+    tracing_mode: str = "PassThrough",
 ) -> FunctionVersion:
     return FunctionVersion(
         account_id="123456789012",
@@ -34,7 +36,8 @@ def version(
         code_key=f"{name}-{generation}",
         memory_mb=memory_mb,
         timeout_s=timeout_s,
-        logging=LoggingConfig(log_group=f"/aws/lambda/{name}", log_format=log_format),
+        logging=LoggingConfig(log_group=f"/aws/lambda/{name}", log_format=log_format, system_level=system_level),
+        tracing_mode=tracing_mode,
         last_modified="2026-01-01T00:00:00.000+0000",
         revision_id="1",
         state=state,

@@ -436,6 +436,37 @@ def test_an_update_does_not_wait_for_the_memory_of_the_old_ones() -> None:
     )
 
 
+def test_who_lingers_longest_makes_haste_when_more_is_needed_than_may_linger() -> None:
+    """An eighth of 700 MB may be used beyond it for so long: two of 60 each beside 650, and not nine."""
+
+    async def scenario(world: World) -> None:
+        for name in names:
+            await world.invoke(name)
+        await asyncio.sleep(1)
+        assert (await world.invoke("large")).took_s < 0.5
+        assert world.pool.snapshot()["sandboxes"]["stopping"] == 2
+        assert (await world.invoke("large")).took_s == pytest.approx(RUN_S)
+
+    names = [f"small-{number}" for number in range(9)]
+    in_world(
+        scenario,
+        *(function(version(name, memory_mb=128)) for name in names),
+        function(version("large", memory_mb=650)),
+        behaviour=Behaviour(stop_s=2, idle_bytes=60 * MIB),
+        policy=dataclasses.replace(POLICY, memory_bytes=700 * MIB, stems_min=0),
+    )
+
+
+def test_nobody_waits_for_the_place_of_one_that_lingers() -> None:
+    async def scenario(world: World) -> None:
+        for name in "abcd":
+            assert (await world.invoke(name)).took_s < 0.5
+            await asyncio.sleep(1)
+
+    policy = dataclasses.replace(POLICY, max_sandboxes=2, stems_min=0)
+    in_world(scenario, *(function(version(name)) for name in "abcd"), behaviour=Behaviour(stop_s=2), policy=policy)
+
+
 def test_memory_is_waited_for_when_everybody_works() -> None:
     async def scenario(world: World) -> None:
         took_s = sorted(one.took_s for one in served(await asyncio.gather(*(world.invoke(name) for name in "ab"))))

@@ -39,6 +39,7 @@ class Echo:
     def __init__(self) -> None:
         self.id = "echo"
         self.initialised, self.lingers = True, False
+        self.first_byte_s, self.streamed_bytes = None, 0
         self.on_idle: Callable[[Any], None] = lambda sandbox: None
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self._loop = asyncio.get_running_loop()
@@ -61,6 +62,7 @@ class Echo:
         self.on_idle(self)
 
     def freeze(self) -> None: ...
+    def hurry(self) -> None: ...
 
     def memory_bytes(self) -> int:
         return 30 * MIB

@@ -91,3 +91,70 @@ def test_the_json_format_has_the_telemetry_apis_events_instead() -> None:
             "initDurationMs": 110.1,
         },
     }
+
+
+class Answer:
+    """How one came."""
+
+    def __init__(self, first_byte_s: float | None, streamed_bytes: int) -> None:
+        self.first_byte_s, self.streamed_bytes = first_byte_s, streamed_bytes
+
+
+def runtime_done(result: Outcome, answer: Answer, *, answered_s: float | None = None, trace_id: str = "") -> dict[str, object]:
+    structured = version(log_format="JSON", system_level="DEBUG")
+    first, report_line = report.end(
+        ID, structured, result, WALL_S, trace_id=trace_id, answer=answer, answered_s=answered_s
+    ).splitlines()
+    assert json.loads(report_line)["type"] == "platform.report"
+    event: dict[str, object] = json.loads(first)
+    assert event["type"] == "platform.runtimeDone"
+    return event
+
+
+def test_with_the_level_debug_the_log_has_the_spans_of_the_answer() -> None:
+    event = runtime_done(outcome(0.25), Answer(0.1, 7_000_000), trace_id=TRACE)
+    assert event["time"] == "2026-11-21T09:37:00.250Z"
+    assert event["record"] == {
+        "requestId": ID,
+        "status": "success",
+        "metrics": {"durationMs": 250.0, "producedBytes": 7_000_000},
+        "spans": [
+            {"name": "responseLatency", "start": "2026-11-21T09:37:00.000Z", "durationMs": 100.0},
+            {"name": "responseDuration", "start": "2026-11-21T09:37:00.100Z", "durationMs": 150.0},
+        ],
+        "tracing": {"type": "X-Amzn-Trace-Id", "value": TRACE},
+    }
+
+
+def test_an_answer_in_one_piece_took_no_time_to_come() -> None:
+    whole = outcome(0.25)
+    whole.payload = b"null"
+    record = runtime_done(whole, Answer(None, 0))["record"]
+    assert isinstance(record, dict)
+    assert [span["durationMs"] for span in record["spans"]] == [250.0, 0.0]
+    assert record["metrics"]["producedBytes"] == 4
+
+
+def test_the_runtime_is_done_before_its_extensions_are() -> None:
+    event = runtime_done(outcome(0.25), Answer(None, 0), answered_s=0.05)
+    assert event["time"] == "2026-11-21T09:37:00.050Z"
+    record = event["record"]
+    assert isinstance(record, dict)
+    assert record["metrics"]["durationMs"] == 50.0
+    assert [span["durationMs"] for span in record["spans"]] == [50.0, 0.0]
+
+
+def test_what_broke_has_no_spans() -> None:
+    late = outcome(3.0)
+    late.status, late.error_type = Status.TIMEOUT, "Sandbox.Timedout"
+    record = runtime_done(late, Answer(None, 0))["record"]
+    assert isinstance(record, dict)
+    assert "spans" not in record
+
+
+def test_the_start_of_a_traced_invocation_says_so() -> None:
+    record = json.loads(report.start(ID, version(log_format="JSON", tracing_mode="Active"), WALL_S, TRACE))["record"]
+    assert record["tracing"] == {"type": "X-Amzn-Trace-Id", "value": TRACE}
+    for other in (version(log_format="JSON"), version(log_format="JSON", tracing_mode="Active")):
+        untraced = TRACE.replace("Sampled=1", "Sampled=0") if other.tracing_mode == "Active" else TRACE
+        assert "tracing" not in json.loads(report.start(ID, other, WALL_S, untraced))["record"]

@@ -58,6 +58,8 @@ class Recorder:
     def on_answer(self, payload: bytes, content_type: str, error_type: str | None) -> None:
         self.news.append(("answer", payload, content_type, error_type))
 
+    def on_answer_begins(self) -> None: ...
+
     def on_torn(self) -> None:
         self.news.append("torn")
 

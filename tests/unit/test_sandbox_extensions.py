@@ -529,6 +529,19 @@ async def test_who_does_not_end_is_killed_after_two_seconds() -> None:
         assert now() == pytest.approx(2, abs=0.01)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.7])
+async def test_who_is_told_to_hurry_has_no_more_time(after_s: float) -> None:
+    agent = Agent("SHUTDOWN", shutdown_s=100)
+    async with rig(echo, agent=agent) as made:
+        if after_s:
+            asyncio.get_running_loop().call_later(after_s, made.sandbox.hurry)
+        else:
+            made.sandbox.hurry()
+        await made.sandbox.stop()
+        assert now() == pytest.approx(after_s, abs=0.01)
+        assert agent.told == (["SHUTDOWN"] if after_s else [])
+
+
 async def test_a_busy_extension_gets_its_shutdown_when_it_asks() -> None:
     agent = Agent("INVOKE", "SHUTDOWN", busy_s=1)
     async with rig(echo, agent=agent) as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from sandbox import sandbox as module
 from sandbox.fake_driver import FakeRuntime
 from sandbox.lifecycle import State
 from sandbox.outcome import Outcome, Status
-from tests.sandboxes import Rig, echo, rig, work
+from tests.sandboxes import SPEC, Rig, echo, rig, work
 from tests.streams import Taker
 
 pytestmark = pytest.mark.looptime
@@ -169,3 +170,26 @@ async def test_a_taker_that_never_takes_meets_the_deadline() -> None:
         outcome = await run(made, taker, b"1", timeout_s=3)
         assert outcome.status is Status.TIMEOUT
         assert taker.size < 1_000_000
+
+
+async def test_who_logs_in_json_knows_when_an_answer_began_and_how_much_was_streamed() -> None:
+    async def late(runtime: FakeRuntime) -> None:
+        for whole in (False, True):
+            request_id, _ = await runtime.next()
+            await runtime.sleep(2)
+            if whole:
+                await runtime.respond(request_id, b"whole")
+            else:
+                await stream(runtime, request_id, b"one", b"two", pause_s=1)
+                await runtime.send(b"0\r\n\r\n")
+                await runtime.receive()
+        await runtime.next()
+
+    async with rig(late, spec=dataclasses.replace(SPEC, log_format="JSON")) as made:
+        outcome = await run(made, Taker(), timeout_s=10)
+        assert made.sandbox.first_byte_s == pytest.approx(2, abs=0.01)
+        assert outcome.duration_s == pytest.approx(4, abs=0.01)
+        assert made.sandbox.streamed_bytes == 6
+        assert (await made.user.run(b"1", 10)).payload == b"whole"
+        assert made.sandbox.first_byte_s in (None, pytest.approx(2, abs=0.01))
+        assert made.sandbox.streamed_bytes == 0, "what the one before streamed is not this one's"
