@@ -51,7 +51,7 @@ class Core(Providing):
             group = self.group_of(version, now)
         newest = group.newest
         if newest is not None:  # what is looked at later: together it comes from memory as quickly as one of it (DESIGN 19)
-            _, _, _ = group.run_s, group.pattern, newest.since_s
+            _, _, _ = group.run_s, group.free_s, newest.since_s
         ticket.group = group
         out: list[Command] = []
         if group.provision is not None:

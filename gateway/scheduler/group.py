@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 from gateway.records import FunctionVersion
@@ -21,11 +22,11 @@ Key = tuple[str, str, int]  #: function name, version, generation
 
 
 class Touched:
-    """What each invocation touches of a group. Slots of a base class come first: so it is 140 bytes in a row, not all 300."""
+    """What each invocation touches of a group. Slots of a base class come first: so it is 128 bytes in a row, not all 256."""
 
     __slots__ = (
-        "begun_sum_s", "busy", "finishing", "memory_bytes", "newest", "owner", "pattern", "plain", "provision", "quota", "run_s",
-        "waiting", "warm",
+        "begun_sum_s", "busy", "finishing", "free_s", "memory_bytes", "newest", "owner", "pattern", "plain", "provision", "quota",
+        "run_s", "waiting", "warm",
     )  # fmt: skip
 
 
@@ -54,6 +55,7 @@ class Group(Touched):
         self.coming = 0  #: asked for and not ready: waiting for a stem, or STARTING
         self.busy = 0  #: RESERVED
         self.begun_sum_s = 0.0  #: sum over the busy ones of when they were picked
+        self.free_s = -math.inf  #: when the last of the busy ones had answered, or, at first, never
         self.finishing = 0
         self.failures = 0  #: starts that failed since one succeeded
         self.retired = False  #: no arrival finds it any more; it serves who waits already
@@ -64,7 +66,7 @@ class Group(Touched):
         self.cold_s = Mean()  #: how long a start takes
         self.patience = Patience()
         self.keep: Keep | None = None  #: what its function's tags say about idle sandboxes
-        self.pattern: Pattern | None = None  #: what the keep-alive policy learns, if it does
+        self.pattern: Pattern | None = None  #: what the keep-alive policy learns, if it does; see `learned`
 
     def __repr__(self) -> str:
         name, version, generation = self.key
@@ -87,6 +89,12 @@ class Group(Touched):
         while instance is not None:
             yield instance
             instance = instance.older
+
+    def learned(self) -> Pattern | None:
+        """What the keep-alive policy has learned, up to date. That all have answered it is told here, not each time they have."""
+        if self.pattern is not None and self.free_s > -math.inf:
+            self.pattern.freed(1, self.free_s)
+        return self.pattern
 
     def mean_elapsed_s(self, now: float) -> float:
         """How long the busy ones have been busy on average."""

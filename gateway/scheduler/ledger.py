@@ -52,6 +52,7 @@ class Ledger:
         self.rechecks = Rechecks()
         self.deadlines = Deadlines()
         self.keepalive = keep_alive(policy)
+        self.pause_s = self.keepalive.pause_s
         self.cooling = Cooling(self.index, self.keepalive, policy.freeze_after_s, policy.keep_alive_s)
         self.keeps: dict[str, Keep] = {}  #: of functions that have rules of their own
         self._numbers = itertools.count(1)
@@ -106,6 +107,7 @@ class Ledger:
         if group.forgotten or not group.empty:
             return
         group.forgotten = True
+        group.learned()  # for the next one
         if not group.retired:
             del self.groups[group.key]
             self.unlink(group)
@@ -153,19 +155,25 @@ class Ledger:
             self.budget.take(group.memory_bytes - instance.memory_bytes)
             instance.memory_bytes = group.memory_bytes
         instance.since_s = now
-        group.busy += 1
+        busy = group.busy = group.busy + 1
         group.begun_sum_s += now
-        if group.pattern is not None:
-            group.pattern.used(group.busy, now)
+        if (busy > 1 or now - group.free_s >= self.pause_s) and (pattern := group.learned()) is not None:
+            pattern.used(busy, now)
         ticket.place = _PLACED
         return Run(ticket, instance)
 
     def unbusy(self, instance: Instance, now: float) -> None:
+        """It works no longer."""
         group = instance.group
+        busy = group.busy
+        group.busy = busy - 1
+        if busy == 1:
+            group.free_s = now
+            group.begun_sum_s = 0.0
+            return
         if group.pattern is not None:
-            group.pattern.freed(group.busy, now)
-        group.busy -= 1
-        group.begun_sum_s = group.begun_sum_s - instance.since_s if group.busy else 0.0
+            group.pattern.freed(busy, now)
+        group.begun_sum_s -= instance.since_s
 
     def shelve(self, instance: Instance, now: float) -> None:
         instance.since_s = now

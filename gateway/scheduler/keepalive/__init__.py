@@ -2,9 +2,9 @@
 
 A sandbox that was not used for `freeze_after_s` is frozen, whatever the policy. From then on a policy decides three things: until
 when it is kept though nobody needs its memory (`keep_until`), who goes first when somebody does (`victim`), and for whom one is
-started before anybody asks (`due`). What a policy learns from, it learns in `Pattern`, which is all that it costs the path of an
-invocation; policies that learn nothing have none. `base` is the contract; each other file is one policy or one thing that it
-learns.
+started before anybody asks (`due`). What a policy learns from, it learns in `Pattern`, after a pause that is long enough for it
+(`pause_s`), which is all that it costs the path of an invocation; policies that learn nothing have none. `base` is the contract;
+each other file is one policy or one thing that it learns.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ Name = tuple[str, str]  #: function and version, of whatever generation
 
 
 class Pattern(Protocol):
-    """What a policy learns of one function's use. Both are called for each invocation, so they have to cost next to nothing.
+    """What a policy learns of one function's use. Of the first level, where most functions stay, it is told when a pause of at
+    least `KeepAlive.pause_s` is over, and when one begins as soon as anybody asks (`Group.learned`): most invocations need not
+    look at it.
 
     `level` is how many sandboxes of the group work at once, the one in question among them. As the newest idle sandbox is always
     taken first, the deepest of n is used whenever level n is reached, and idle for as long as it is not.
@@ -49,7 +51,12 @@ class Prewarm:
 
 
 class KeepAlive(Protocol):
-    """A keep-alive policy. It is only ever asked: what it answers is done by the scheduler, in the same step."""
+    """A keep-alive policy. It is only ever asked: what it answers is done by the scheduler, in the same step.
+
+    `pause_s` is the shortest pause between two invocations, one after the other, of which it learns anything.
+    """
+
+    pause_s: float
 
     def known(self, group: Group, now: float) -> Pattern | None:
         """A group was made; what is to learn from it, or None."""

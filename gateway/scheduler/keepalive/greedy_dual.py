@@ -42,6 +42,8 @@ class GreedyDual(Quiet):
 
     __slots__ = ("_clock", "_heap", "_order", "_sweep_at")
 
+    pause_s = 0.0
+
     def __init__(self) -> None:
         self._clock = 0.0
         self._heap: list[tuple[float, int, Instance, float]] = []

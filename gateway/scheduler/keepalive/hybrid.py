@@ -116,6 +116,8 @@ class Hybrid:
 
     __slots__ = ("_prewarms", "_uses")
 
+    pause_s = 0.0
+
     def __init__(self) -> None:
         self._uses: OrderedDict[Name, Application] = OrderedDict()
         self._prewarms = Prewarms()
@@ -141,7 +143,7 @@ class Hybrid:
 
     def keep_until(self, instance: Instance, now: float) -> float:
         group = instance.group
-        use = group.pattern
+        use = group.learned()
         assert isinstance(use, Application)
         level = min(LEVELS, group.busy + group.warm + len(group.frozen), len(use.levels))
         if level < 1:  # started, and its caller left

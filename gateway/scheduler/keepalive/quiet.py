@@ -19,6 +19,8 @@ class Quiet:
 
     __slots__ = ()
 
+    pause_s = math.inf
+
     def known(self, group: Group, now: float) -> Pattern | None:
         return None
 

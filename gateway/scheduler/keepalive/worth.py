@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.scheduler.index import Index
 from gateway.scheduler.keepalive.base import Name, Pattern, Prewarm, Prewarms, oldest
+from gateway.scheduler.keepalive.gaps import LEAST_S
 from gateway.scheduler.keepalive.use import Use
 from gateway.scheduler.scaling import COLD_GUESS_S
 from gateway.scheduler.state import Instance
@@ -38,6 +39,8 @@ class Worth:
     """Keeps by worth, and starts before the beat."""
 
     __slots__ = ("_groups", "_least_s", "_listed", "_prewarms", "_random", "_sweep_at", "_uses")
+
+    pause_s = LEAST_S
 
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
@@ -140,8 +143,9 @@ class Worth:
 
 
 def _use(group: Group) -> Use:
-    assert isinstance(group.pattern, Use)
-    return group.pattern
+    use = group.learned()
+    assert isinstance(use, Use)
+    return use
 
 
 def _cold_s(group: Group) -> float:
