@@ -88,6 +88,16 @@ def test_a_clock_stays_one_though_somebody_calls_by_hand_and_a_beat_is_missed() 
     assert rhythm.next_s == pytest.approx(3600.0 * 12, abs=rhythm.margin_s)
 
 
+def test_it_is_told_how_many_calls_come_beside_the_beats() -> None:
+    beats = [300.0 * beat for beat in range(40)]
+    rng = random.Random(1)
+    by_hand = [rng.uniform(0, beats[-1]) for _ in range(40)]
+    assert rhythm_of(beats).stray < 0.01
+    mixed = rhythm_of(sorted([*beats, *by_hand]))
+    assert mixed.sure
+    assert 0.3 < mixed.stray < 0.7
+
+
 def test_a_clock_that_changes_its_period_is_found_again() -> None:
     times = [300.0 * beat for beat in range(20)]
     times += [times[-1] + 70.0 * beat for beat in range(1, 30)]
@@ -113,8 +123,8 @@ def test_clocks_that_jump_do_no_harm() -> None:
     for now in (100.0, 50.0, 1e9, 10.0, 11.0, 1e12):
         use.used(1, now)
         use.freed(1, now)
-    assert use.density(1, 0.0) > 0
-    assert use.density(1, 1e13) > 0
+    assert use.density(1, 0.0, 0.0) > 0
+    assert use.density(1, 1e12, 1e13) > 0
     rhythm = rhythm_of([0.0, 10.0, -500.0, 1e9, 0.0, 5.0])
     assert rhythm.period_s > 0
 
@@ -128,12 +138,14 @@ def test_levels_are_learned_apart() -> None:
             use.used(2, now)
             use.freed(2, now + 1)
         use.freed(1, now + 1)
-    assert use.density(1, 19 * 60 + 30.0) > 2 * use.density(2, 19 * 60 + 30.0)
+    now = 19 * 60 + 30.0
+    assert use.density(1, now, now) > 2 * use.density(2, now, now)
     for level in range(1, 3 * LEVELS):
         use.used(level, 5000.0)
     for level in range(3 * LEVELS - 1, 0, -1):
         use.freed(level, 5001.0)
     assert len(use.free_s) + 1 == len(use.gaps) == LEVELS
+    assert use.density(LEVELS + 1, 5900.0, 6000.0) == age_density(100.0), "of so many it is only known when each was used"
 
 
 def idle_times(*gaps_s: float) -> IdleTimes:
@@ -249,6 +261,19 @@ def test_a_clock_s_sandbox_goes_first_between_beats_and_last_before_one() -> Non
     other = frozen(core, "other", 5800.0, calls=3)
     assert core.keepalive.victim(core.index, None, 6010.0) is clock
     assert core.keepalive.victim(core.index, None, 6599.0) is other
+
+
+def test_what_is_also_called_between_its_beats_is_kept_for_that() -> None:
+    core = core_of("worth")
+    clock, often = frozen(core, "clock", 6000.0, calls=20), frozen(core, "often", 6000.0, calls=20)
+    rare = frozen(core, "rare", 5000.0, calls=1)
+    for instance, stray in ((clock, 0.0), (often, 0.5)):
+        use = instance.group.pattern
+        assert isinstance(use, Use)
+        use.rhythm = rhythm_of([600.0 * beat for beat in range(11)])
+        use.rhythm.stray = stray
+    assert core.keepalive.victim(core.index, None, 6010.0) is clock
+    assert core.keepalive.victim(core.index, clock, 6010.0) is rare
 
 
 def test_wishes_are_told_once_in_time_and_only_the_last() -> None:

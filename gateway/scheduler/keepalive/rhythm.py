@@ -3,7 +3,8 @@
 The first interval is the guess. Each call that comes a whole number of periods after the last beat confirms it and corrects it a
 little; each that does not speaks against it, and when too many do the guess begins anew. By chance a call falls within the
 tolerance one time in five and within the narrow one a time in fifty, so a random function hardly ever gets to `SURE`, a clock
-does with its third interval, and a clock that somebody also calls by hand now and then stays one.
+does with its third interval, and a clock that somebody also calls by hand now and then stays one. How many calls come beside the
+beats is learned as well, because for those no sandbox is started in time.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ NARROW: Final = 0.01
 SURE: Final = 3
 MOST: Final = 6  #: so that a function that changes its habits is found out after a few calls
 WEIGHT: Final = 0.25  #: of the newest interval
+STRAY: Final = 0.5  #: of the calls, before any was seen
+STRAY_WEIGHT: Final = 0.125  #: of the newest call
 SLACK_S: Final = 1.0  #: clocks and queues are not exact
 
 
 class Rhythm:
-    """One function's beat. `error_s` is how far calls were off it."""
+    """One function's beat. `error_s` is how far calls were off it, `stray` the share of those that were off by more than the
+    margin: for them no sandbox is started in time. Both are moving means.
+    """
 
-    __slots__ = ("beat_s", "error_s", "period_s", "score")
+    __slots__ = ("beat_s", "error_s", "period_s", "score", "stray")
 
     def __init__(self, first_s: float, second_s: float) -> None:
         self.score = 0
         self.beat_s = 0.0
         self.period_s = 0.0
         self.error_s = 0.0
+        self.stray = STRAY
         self._begin(first_s, second_s)
 
     def __repr__(self) -> str:
@@ -53,6 +59,7 @@ class Rhythm:
         since_s = now - self.beat_s
         beats = max(1, round(since_s / self.period_s))
         error_s = abs(since_s - beats * self.period_s)
+        self.stray += STRAY_WEIGHT * ((error_s > self.margin_s) - self.stray)
         if error_s <= TOLERANCE * self.period_s:
             confirmed = 2 if error_s <= max(SLACK_S / 2, NARROW * self.period_s) else 1
             self.score = min(MOST, self.score + confirmed - (beats - 1))
@@ -69,3 +76,4 @@ class Rhythm:
         self.beat_s = second_s
         self.period_s = max(SLACK_S, second_s - first_s)
         self.error_s = 0.0
+        self.stray = STRAY

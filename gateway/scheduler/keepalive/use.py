@@ -12,7 +12,7 @@ from gateway.records import FunctionVersion
 from gateway.scheduler.keepalive.gaps import LEAST_S, Gaps, age_density
 from gateway.scheduler.keepalive.rhythm import Rhythm
 
-LEVELS: Final = 8  #: sandboxes of one function that are told apart; those beyond are like the last
+LEVELS: Final = 64  #: sandboxes of one function that are told apart; of those beyond only their age is known
 TAIL: Final = 0.99
 PATIENCE: Final = 4.0  #: how many times the tail is waited for
 KNOWN: Final = 8  #: gaps from which on a tail is believed
@@ -61,18 +61,19 @@ class Use:
         elif level <= LEVELS:
             self.free_s[level - 2] = now
 
-    def density(self, level: int, now: float) -> float:
-        """Uses a second of the deepest of so many sandboxes; see `Gaps.density`."""
+    def density(self, level: int, since_s: float, now: float) -> float:
+        """Uses a second of the deepest of so many sandboxes, which was used last at `since_s`; see `Gaps.density`."""
         number = min(level, len(self.gaps)) - 1
-        if number < 0 or self.freed_s is None:  # started, and its caller left
-            return age_density(now - self.called_s)
+        if level > LEVELS or number < 0 or self.freed_s is None:  # or it was started, and its caller left
+            return age_density(now - since_s)
         idle_s = max(0.0, now - (self.free_s[number - 1] if number else self.freed_s))
         gaps = self.gaps[number]
         return age_density(idle_s) if gaps is None else gaps.density(idle_s)
 
     def tail_s(self, level: int) -> float:
-        """How long a sandbox may be idle, of so many, and yet be used again."""
-        return max((_tail_s(gaps) for gaps in self.gaps[:level]), default=UNKNOWN_S)
+        """How long the deepest of so many sandboxes may be idle, and yet be used again."""
+        gaps = self.gaps[min(level, len(self.gaps)) - 1] if self.gaps else None
+        return UNKNOWN_S if gaps is None or gaps.total < KNOWN else PATIENCE * gaps.tail_s(TAIL)
 
     def _learn(self, level: int, gap_s: float, now: float) -> None:
         gaps = self.gaps[level - 1]
@@ -86,7 +87,3 @@ class Use:
         else:
             self.rhythm.called(self.called_s, now)
         self.called_s = now
-
-
-def _tail_s(gaps: Gaps | None) -> float:
-    return UNKNOWN_S if gaps is None or gaps.total < KNOWN else PATIENCE * gaps.tail_s(TAIL)

@@ -5,8 +5,8 @@ A sandbox's worth is the time of cold starts that it is expected to save, for ea
 sandbox has been idle already. It changes with time, so no order can be kept; the least worth of a few that are drawn by chance
 goes (as in LHD and Redis), which costs the same whether there are a hundred or a hundred thousand.
 
-A function that is called at regular times (`Rhythm`) needs its sandbox only then. Between two beats it is worth little, because
-letting it go costs no cold start: one is started again shortly before the next beat.
+A function that is called at regular times (`Rhythm`) needs its sandbox only then. Between two beats it is worth only what the
+calls beside them make it, because letting it go costs no cold start at the beat: one is started again shortly before.
 
 Where memory is not short a sandbox is kept as long as its function may still be called: four times what nearly all its gaps
 took, at least `least_s` and until the next beat is over; and a day if nothing is known.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from gateway.scheduler.group import Group
 
 DRAWN: Final = 48  #: groups of which the least worth goes
-REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; about 0.5 kB each
-RESTORED: Final = 0.01  #: of its worth, what one has that will be started again in time
+REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; 0.5 kB each, and 0.2 kB for each further level
+RESTORED: Final = 0.01  #: of a use, what starting it again in time costs
 LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
 
 
@@ -121,12 +121,12 @@ class Worth:
         group = instance.group
         use = _use(group)
         level = group.busy + group.warm + len(group.frozen)
-        density = use.density(level, now)
+        density = use.density(level, instance.since_s, now)
         rhythm = use.rhythm
         if level == 1 and rhythm is not None and rhythm.sure:
             ahead_s = rhythm.next_s - now
             if ahead_s > rhythm.margin_s + 2 * LEAD_S + _cold_s(group):
-                density = RESTORED / ahead_s
+                density = max(RESTORED / ahead_s, rhythm.stray * density)
             elif ahead_s > -rhythm.margin_s:
                 density = 1 / (max(0.0, ahead_s) + rhythm.margin_s)
         return density * _cold_s(group) / max(1, instance.memory_bytes)
