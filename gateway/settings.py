@@ -261,6 +261,8 @@ def _read(config: Path) -> dict[str, Any]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            if isinstance(content[key], dict):
+                hint = "; settings stand in no [table]"
             raise SettingError(f"{key}: there is no such setting (from {config}){hint}")
     return content
 
@@ -299,7 +301,7 @@ def _parse(definition: Definition, value: object, source: str) -> Any:
         raise wrong("is not one of " + ", ".join(definition.choices))
     shape = _LIMITS[definition.name]["shape"]
     if shape is not None and re.fullmatch(shape, value) is None:
-        raise wrong("does not look like one")
+        raise wrong("does not look like one" + (f", such as {definition.default}" if definition.default else ""))
     return Path(value).expanduser().absolute() if kind is Path else value
 
 

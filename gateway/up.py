@@ -14,6 +14,11 @@ little more than nobody. Without root there is no spawner and there are no sandb
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    _interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no reason for a traceback
+
 import contextlib
 import fcntl
 import hashlib
@@ -22,7 +27,6 @@ import json
 import os
 import pwd
 import resource
-import signal
 import socket
 import sys
 import time
@@ -395,4 +399,8 @@ def notify(path: str | None, state: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

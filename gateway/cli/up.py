@@ -41,7 +41,10 @@ def _run(*, config: Path | None, demo: bool, **flags: str | bool | None) -> None
     environment.pop("LAMBENT_CONFIG", None)
     command = [sys.executable, "-P", "-m", "gateway.up", *(["--demo"] if demo else [])]
     sys.stdout.flush()
-    os.execve(sys.executable, command, {**environment, **settings.environment()})
+    try:
+        os.execve(sys.executable, command, {**environment, **settings.environment()})
+    except OSError as error:  # of another user's, say
+        raise click.ClickException(f"cannot run {sys.executable}: {error.strerror}") from error
 
 
 command = click.Command(

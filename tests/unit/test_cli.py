@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -378,6 +380,25 @@ def test_deploy_with_a_variable_that_is_none(stub: Stub, function: Path, text: s
 def test_up_tells_a_wrong_setting(stub: Stub) -> None:
     result = CliRunner().invoke(main, ["up", "--port", "x"])
     assert (result.exit_code, result.stderr) == (1, "lambent: port: 'x' is not a whole number (from --port)\n")
+
+
+@pytest.mark.parametrize(("module", "imports"), [("gateway", "click"), ("gateway.up", "hashlib")])
+def test_an_early_interrupt_leaves_no_traceback(module: str, imports: str, tmp_path: Path) -> None:
+    """Ctrl-C while the command still imports what it needs."""
+    (tmp_path / f"{imports}.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGINT); raise AssertionError('survived')"
+    )
+    path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "up"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_an_interpreter_that_may_not_be_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    result = run(None, "up")
+    assert (result.exit_code, result.stderr) == (1, f"lambent: cannot run {tmp_path}/python: No such file or directory\n")
 
 
 @pytest.mark.parametrize(
