@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from typing import Final
 
 from gateway.records import FunctionVersion
 from gateway.scheduler.admission import Share
@@ -17,6 +18,7 @@ from gateway.scheduler.waiting import NOBODY, Line
 from gateway.tally import Tally
 
 MIB = 1 << 20
+NEVER_S: Final = -math.inf
 
 Key = tuple[str, str, int]  #: function name, version, generation
 
@@ -55,7 +57,7 @@ class Group(Touched):
         self.coming = 0  #: asked for and not ready: waiting for a stem, or STARTING
         self.busy = 0  #: RESERVED
         self.begun_sum_s = 0.0  #: sum over the busy ones of when they were picked
-        self.free_s = -math.inf  #: when the last of the busy ones had answered, or, at first, never
+        self.free_s = NEVER_S  #: when the last of the busy ones had answered
         self.finishing = 0
         self.failures = 0  #: starts that failed since one succeeded
         self.retired = False  #: no arrival finds it any more; it serves who waits already
@@ -92,7 +94,7 @@ class Group(Touched):
 
     def learned(self) -> Pattern | None:
         """What the keep-alive policy has learned, up to date. That all have answered it is told here, not each time they have."""
-        if self.pattern is not None and self.free_s > -math.inf:
+        if self.pattern is not None and self.free_s != NEVER_S:
             self.pattern.freed(1, self.free_s)
         return self.pattern
 

@@ -16,12 +16,12 @@ from loadtests.simulation import speed
 
 @pytest.mark.parametrize(
     ("among_many", "all_over", "goodput", "code"),
-    [(2.2, 3.4, 780.0, 0), (3.2, 3.4, 780.0, 1), (2.2, 3.6, 780.0, 1), (2.2, 3.4, 700.0, 1)],
+    [(2.2, 2.9, 780.0, 0), (3.2, 2.9, 780.0, 1), (2.2, 3.1, 780.0, 1), (2.2, 2.9, 700.0, 1)],
 )
 def test_figures_and_their_bars(
     monkeypatch: pytest.MonkeyPatch, among_many: float, all_over: float, goodput: float, code: int
 ) -> None:
-    monkeypatch.setattr(decisions, "measure", lambda: decisions.Cost(2.0, among_many, all_over, 0.1, 0.6))
+    monkeypatch.setattr(decisions, "measure", lambda: decisions.Cost(2.0, among_many, all_over, 3.0, 4.2, 0.1, 0.6))
     monkeypatch.setattr(overload, "measure", lambda seconds: overload.Overload(800.0, goodput, 1.5, 0.95))
     monkeypatch.setattr(speed, "measure", lambda: speed.Speed(core=31_000.0, pool=9_000.0))
     result = CliRunner().invoke(main, ["bench", "scheduler", "--json", "--check"])

@@ -3,6 +3,9 @@
 With many, two things are measured. Ten of them: whether anything is done more often because there are others. All of them in
 random order: then each comes when the processor has long forgotten all that is known of it, and whatever is looked at comes from
 memory. That costs whoever looks at anything, so a bare look-up in a dictionary is measured beside it, in the same rounds.
+
+The calls of a function come so soon one after the other that there is nothing to learn from that. Both are measured once more
+with pauses that the keep-alive policy learns from, because that is more work and looks at more.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from sandbox.spec import Architecture
 EACH: Final = 10_000  #: decisions in a round
 ROUNDS: Final = 21
 GAP_S: Final = 0.1  #: between two calls of a function, in virtual time, however many there are: so the same is done for each
+PAUSE_S: Final = 2.0  #: the same, of which the keep-alive policy learns
 
 
 def version(name: str, memory_mb: int = 128) -> FunctionVersion:
@@ -89,17 +93,17 @@ class Crowd:
         self._core.settled(instance, self._now)
         self._core.idled(instance, self._now)
 
-    def decide_us(self, functions: int | None = None) -> float:
+    def decide_us(self, functions: int | None = None, gap_s: float = GAP_S) -> float:
         """Microseconds of processor time for arrival, answer and end of one invocation, of so many functions in turn."""
         count = len(self._warm[:functions])
-        self._decide(count, count)  # or the first call of each came after a long pause, of which more is learned
+        self._decide(count, count, gap_s)  # or the first call of each came after a long pause, of which more is learned
         began_s = time.process_time()
-        self._decide(count, EACH)
+        self._decide(count, EACH, gap_s)
         return (time.process_time() - began_s) / EACH * 1e6
 
-    def _decide(self, functions: int, times: int) -> None:
+    def _decide(self, functions: int, times: int, gap_s: float) -> None:
         core, warm, now = self._core, self._warm, self._now
-        step_s = GAP_S / functions
+        step_s = gap_s / functions
         for number in range(times):
             now += step_s
             (run,) = core.arrived(Ticket(now + 30), warm[number % functions], now)
@@ -126,6 +130,8 @@ class Cost:
     few: float  #: with 10 functions and as many sandboxes
     among_many: float  #: with 100,000 functions and 10,000 sandboxes, for ten of these
     all_over: float  #: the same, for all 10,000 in random order
+    learned_few: float  #: after a pause, with 10 functions
+    learned_all_over: float  #: after a pause, of all 10,000 in random order
     look_up_few: float  #: a bare look-up, with 10 functions
     look_up_all_over: float  #: the same, of all 10,000 in random order
 
@@ -139,6 +145,13 @@ def measure() -> Cost:
     few, many = Crowd(10, 10), Crowd(100_000, 10_000)
     gc.collect()
     gc.freeze()  # as the gateway does
-    rounds = [(few.decide_us(), many.decide_us(10), many.decide_us(), few.look_up_us(), many.look_up_us()) for _ in range(ROUNDS)]
+    rounds = [
+        (
+            few.decide_us(), many.decide_us(10), many.decide_us(),
+            few.decide_us(gap_s=PAUSE_S), many.decide_us(gap_s=PAUSE_S),
+            few.look_up_us(), many.look_up_us(),
+        )
+        for _ in range(ROUNDS)
+    ]  # fmt: skip
     gc.unfreeze()
     return Cost(*(min(one) for one in zip(*rounds, strict=True)))
