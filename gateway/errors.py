@@ -148,6 +148,13 @@ class InvalidZipFileException(ApiError):
     code, status, fault = "InvalidZipFileException", 502, Fault.CLIENT
 
 
+class RecursiveInvocationException(ApiError):
+    """Lambda has detected your function being invoked in a recursive loop with other Amazon Web Services resources and stopped \
+your function's invocation."""
+
+    code, status, fault = "RecursiveInvocationException", 400, Fault.CLIENT
+
+
 class TooManyRequestsException(ApiError):
     """Rate Exceeded."""
 

@@ -210,6 +210,7 @@ class Function:
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     next_version: int = 1
     reserved_concurrency: int | None = None
+    recursive_loop: str = "Terminate"  #: or ``Allow``
 
     @property
     def latest(self) -> FunctionVersion:

@@ -24,6 +24,7 @@ from gateway.control.names import Names
 from gateway.control.policies import Policies
 from gateway.control.provisioned import ProvisionedConcurrency
 from gateway.control.pulling import Pulling
+from gateway.control.recursion import Recursion
 from gateway.control.settling import Prepare, Settling
 from gateway.control.tags import Tags
 from gateway.control.updates import Updates
@@ -145,6 +146,7 @@ class Control:
             Urls(names=names, changes=changes, clock=clock, url_for=url_for),
             Policies(names=names, changes=changes),
             Tags(names=names, changes=changes),
+            Recursion(names=names, changes=changes),
             Layers(names=layer_names, changes=layer_changes, code=code, links=control.links, usage=usage, clock=clock),
             LayerPolicies(names=layer_names, changes=layer_changes),
             usage,

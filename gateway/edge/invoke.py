@@ -18,7 +18,7 @@ import orjson
 
 from gateway import arn
 from gateway.clock import Clock
-from gateway.edge import body, constraints, model
+from gateway.edge import body, constraints, lineage, model
 from gateway.edge.call import Asked, Call
 from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
@@ -125,13 +125,17 @@ class Invoke:
             self._invoker.resolve(ref.name, ref.qualifier)
             return self._reply(204, f"x-amzn-RequestId: {asked.request_id}\r\n")
         context, identity = headers.get(CLIENT_CONTEXT), headers.get(COGNITO_IDENTITY)
-        trace = self._ids.trace(headers.get(TRACE), self._wall())
+        given = headers.get(TRACE)
+        trace = self._ids.trace(given, self._wall())
+        trace_id = self._ids.segment(trace)
+        if given is not None:
+            trace_id = lineage.continued(trace_id, ref.name, self._invoker)
         invocation = Invocation(
             request_id=asked.request_id,
             function_name=ref.name,
             qualifier=ref.qualifier,
             payload=event(content),
-            trace_id=self._ids.segment(trace),
+            trace_id=trace_id,
             client_context=client_context(context) if context else None,
             cognito_identity=cognito_identity(identity) if identity else None,
             want_log_tail=log == "Tail",

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote
 
 from gateway import arn
 from gateway.clock import Clock
-from gateway.edge import body, eventstream, invoke
+from gateway.edge import body, eventstream, invoke, lineage
 from gateway.edge.connection import Connection
 from gateway.edge.ports import Invokes
 from gateway.edge.reply import Reply
@@ -75,7 +75,11 @@ class InvokeStream:
             self._invoker.resolve(ref.name, ref.qualifier)
             return Reply(204, b"%bx-amzn-RequestId: %b\r\n" % (self._second.date, request_id.encode()))
         context, identity = headers.get(invoke.CLIENT_CONTEXT), headers.get(invoke.COGNITO_IDENTITY)
-        trace = self._ids.trace(headers.get(invoke.TRACE), self._clock.wall())
+        given = headers.get(invoke.TRACE)
+        trace = self._ids.trace(given, self._clock.wall())
+        trace_id = self._ids.segment(trace)
+        if given is not None:
+            trace_id = lineage.continued(trace_id, ref.name, self._invoker)
         event = invoke.event(content)
         client_context = invoke.client_context(context) if context else None
         cognito_identity = invoke.cognito_identity(identity) if identity else None
@@ -86,7 +90,7 @@ class InvokeStream:
             function_name=ref.name,
             qualifier=ref.qualifier,
             payload=event,
-            trace_id=self._ids.segment(trace),
+            trace_id=trace_id,
             client_context=client_context,
             cognito_identity=cognito_identity,
             want_log_tail=log == "Tail",

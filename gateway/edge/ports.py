@@ -33,6 +33,9 @@ class Invokes(Protocol):
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         """The version that an invocation would run."""
 
+    def stops_loops(self, function_name: str) -> bool:
+        """Whether a chain of requests that comes through the function again and again is stopped there."""
+
 
 class Handles(Protocol):
     """Answers a request; makes an answer of every ApiError itself. `request_id` is in the answer and in what is logged."""

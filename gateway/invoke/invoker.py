@@ -73,6 +73,11 @@ class Invoker:
             random=self._random,
         )
 
+    def stops_loops(self, function_name: str) -> bool:
+        """Whether its RecursiveLoop is Terminate."""
+        function = self._catalog.get(function_name)
+        return function is not None and function.recursive_loop == "Terminate"
+
     async def invoke(self, invocation: Invocation) -> InvokeResult:
         """Run it. A function's error is a result too; raises ApiError where the function was not run.
 

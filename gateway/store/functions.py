@@ -48,20 +48,22 @@ def _difference(old: Function | None, new: Function | None) -> Iterator[Statemen
         if old is not None:
             yield "delete_function", {"function": old.name}  # the rest goes with it
         return
-    if old is None or (old.next_version, old.reserved_concurrency) != (new.next_version, new.reserved_concurrency):
-        yield (
-            "put_function",
-            {
-                "function": new.name,
-                "next_version": new.next_version,
-                "reserved_concurrency": new.reserved_concurrency,
-            },
-        )
+    if old is None or _row(old) != _row(new):
+        yield "put_function", _row(new)
     yield from _changed("version", new.name, old.versions if old else {}, new.versions, _body)
     yield from _changed("alias", new.name, old.aliases if old else {}, new.aliases, _body)
     yield from _changed("url", new.name, old.urls if old else {}, new.urls, lambda url: {**_body(url), "url_id": url.url_id})
     yield from _changed("policy", new.name, old.policies if old else {}, new.policies, _body)
     yield from _changed("tag", new.name, old.tags if old else {}, new.tags, lambda value: {"body": value})
+
+
+def _row(function: Function) -> Mapping[str, Any]:
+    return {
+        "function": function.name,
+        "next_version": function.next_version,
+        "reserved_concurrency": function.reserved_concurrency,
+        "recursive_loop": function.recursive_loop,
+    }
 
 
 def _changed(
@@ -97,6 +99,7 @@ def _load(connection: sqlite3.Connection) -> list[Function]:
             tags=tags.get(name, {}),
             next_version=next_version,
             reserved_concurrency=reserved_concurrency,
+            recursive_loop=recursive_loop,
         )
-        for name, next_version, reserved_concurrency in connection.execute(QUERIES["all_functions"])
+        for name, next_version, reserved_concurrency, recursive_loop in connection.execute(QUERIES["all_functions"])
     ]

@@ -1,6 +1,8 @@
 -- name: put_function
-INSERT INTO functions (name, next_version, reserved_concurrency) VALUES (:function, :next_version, :reserved_concurrency)
-ON CONFLICT (name) DO UPDATE SET next_version = excluded.next_version, reserved_concurrency = excluded.reserved_concurrency;
+INSERT INTO functions (name, next_version, reserved_concurrency, recursive_loop)
+VALUES (:function, :next_version, :reserved_concurrency, :recursive_loop)
+ON CONFLICT (name) DO UPDATE SET next_version = excluded.next_version, reserved_concurrency = excluded.reserved_concurrency,
+    recursive_loop = excluded.recursive_loop;
 
 -- name: delete_function
 DELETE FROM functions WHERE name = :function;
@@ -41,7 +43,7 @@ ON CONFLICT (function, key) DO UPDATE SET value = excluded.value;
 DELETE FROM tags WHERE function = :function AND key = :key;
 
 -- name: all_functions
-SELECT name, next_version, reserved_concurrency FROM functions;
+SELECT name, next_version, reserved_concurrency, recursive_loop FROM functions;
 
 -- name: all_versions
 SELECT function, version, body FROM versions;

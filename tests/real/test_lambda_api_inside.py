@@ -42,6 +42,19 @@ def handler(requests, context):
         connection.close()
     return answers
 """
+LOOP = """
+import json
+import boto3
+
+client = boto3.client("lambda")
+
+def handler(event, context):
+    try:
+        answer = client.invoke(FunctionName=context.function_name, Payload=json.dumps(event + 1))
+    except client.exceptions.RecursiveInvocationException as error:
+        return [event, error.response["Error"]["Message"]]
+    return json.loads(answer["Payload"].read())
+"""
 PACKAGES = ("boto3", "botocore", "jmespath", "s3transfer", "dateutil", "urllib3")
 DATA = ("lambda", "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json")
 
@@ -82,6 +95,14 @@ def test_a_function_invokes_another_with_plain_boto3(product: Product) -> None:
     assert answer.value["status"] == 200
     assert json.loads(answer.value["payload"]) == {"hello": "Ada", "from": other}
     assert answer.value["at"] == "http://127.0.0.1:9002"
+
+
+def test_a_function_that_calls_itself_is_stopped(product: Product) -> None:
+    """As on AWS after about sixteen times; the SDK passes on the trace header, in which they are counted."""
+    name = product.deploy({"app.py": LOOP, **boto3()}, Timeout=60, MemorySize=512)
+    times, told = product.invoke(name, 1).value
+    assert times == 17
+    assert told.startswith("Lambda has detected your function being invoked in a recursive loop")
 
 
 def test_what_is_the_operators_is_not_served_inside(product: Product) -> None:

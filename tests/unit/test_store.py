@@ -120,6 +120,7 @@ def function(name: str = "f") -> Function:
         tags={"a": "1", "b": ""},
         next_version=2,
         reserved_concurrency=0,
+        recursive_loop="Allow",
     )
 
 
@@ -175,6 +176,7 @@ async def test_every_difference_is_saved(store: SqliteStore, path: Path) -> None
         {"policies": {"1": Policy(statements=(), revision_id="x")}},
         {"tags": {"b": "2", "c": "3"}},
         {"next_version": 3, "reserved_concurrency": None},
+        {"recursive_loop": "Terminate"},
     ]
     for change in changes:
         new = dataclasses.replace(old, **change)  # type: ignore[arg-type]
@@ -305,7 +307,9 @@ async def test_closing_finishes_what_was_asked(path: Path) -> None:
 
 async def test_a_caller_that_is_cancelled_does_not_undo(path: Path) -> None:
     database = await Database.open(path)
-    asked = asyncio.gather(database.run(lambda connection: connection.execute("INSERT INTO functions VALUES ('x', 1, 1)")))
+    asked = asyncio.gather(
+        database.run(lambda connection: connection.execute("INSERT INTO functions VALUES ('x', 1, 1, 'Terminate')"))
+    )
     await asyncio.sleep(0)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -153,6 +153,10 @@ class ScriptedInvoker:
             raise arn.not_found(REGION, ACCOUNT, function_name, qualifier)
         return found.latest
 
+    def stops_loops(self, function_name: str) -> bool:
+        found = self.catalog.get(function_name)
+        return found is not None and found.recursive_loop == "Terminate"
+
 
 class ScriptedApi:
     """Stands for the Lambda API: answers with what it was asked, after reading the body as `read` says."""

@@ -41,6 +41,9 @@ class Nothing:
     def resolve(self, function_name: str, qualifier: str | None) -> FunctionVersion:
         return VERSION
 
+    def stops_loops(self, function_name: str) -> bool:
+        return True
+
 
 async def hello() -> int:
     async def handler(_: web.Request) -> web.Response:

@@ -137,6 +137,7 @@ def test_the_life_of_a_function(aws: Any, served: Served, name: str) -> None:
         "delete_function",
         "get_function_code_signing_config",
         "get_function_concurrency",
+        "get_function_recursion_config",
         "list_versions_by_function",
         "list_aliases",
     ],
@@ -604,6 +605,18 @@ def test_terraform_asks_for_code_signing(aws: Any, name: str) -> None:
     answer = aws.get_function_code_signing_config(FunctionName=name)
     assert set(answer) == {"ResponseMetadata"}
     assert aws.get_runtime_management_config(FunctionName=name)["UpdateRuntimeOn"] == "Auto"
+
+
+def test_recursive_loop(aws: Any, name: str) -> None:
+    create(aws, name)
+    assert aws.get_function_recursion_config(FunctionName=name)["RecursiveLoop"] == "Terminate"
+    assert aws.put_function_recursion_config(FunctionName=ARN + name, RecursiveLoop="Allow")["RecursiveLoop"] == "Allow"
+    assert aws.get_function_recursion_config(FunctionName=name)["RecursiveLoop"] == "Allow"
+    aws.delete_function(FunctionName=name)
+    create(aws, name)
+    assert aws.get_function_recursion_config(FunctionName=name)["RecursiveLoop"] == "Terminate", "another one of that name"
+    for call, more in ((aws.get_function_recursion_config, {}), (aws.put_function_recursion_config, {"RecursiveLoop": "Allow"})):
+        assert refused(call, FunctionName="nobody", **more)["code"] == "ResourceNotFoundException"
 
 
 def test_concurrency(aws: Any, name: str) -> None:
