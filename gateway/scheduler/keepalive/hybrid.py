@@ -37,7 +37,7 @@ ENOUGH: Final = 10
 FORECAST_MARGIN: Final = 0.15
 WEIGHT: Final = 0.3  #: of the newest idle time in the forecast
 REMEMBERED: Final = 20_000
-LEVELS: Final = 8
+LEVELS: Final = 64
 
 
 class IdleTimes:
