@@ -151,6 +151,11 @@ class Budget:
             <= self.total_count
         )
 
+    def possible(self, size_bytes: int) -> int:
+        """How many more of this size there would be memory for if all that is idle were stopped, and nobody else wanted it."""
+        left_bytes = self.used_bytes - self.stopping_bytes - self.idle_bytes + self.earmarked_bytes
+        return max(0, self.total_bytes - left_bytes) // max(1, size_bytes)
+
     def earmark(self, size_bytes: int, count: int) -> None:
         self.earmarked_bytes += size_bytes
         self.earmarked_count += count

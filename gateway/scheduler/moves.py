@@ -149,6 +149,7 @@ class Moves(Rooms):
             return Why.SCALING, None, scaling_s
         serving, run_s = group.coming + group.busy + group.finishing, group.run_s
         if group in self.starved and unserved > 0 and serving and run_s is not None:
+            unserved -= self.budget.possible(group.memory_bytes)  # who waits for an eviction is starved as well, for a moment
             wait_s = unserved * run_s / serving
             if wait_s > DOUBT * (deadline_s - now):
                 return Why.LATE, None, wait_s

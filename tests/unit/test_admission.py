@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.scheduler.admission import ACCOUNT, RESERVED, Admission
-from gateway.scheduler.commands import Make, Refuse, Run, Specialise, Why
+from gateway.scheduler.commands import Freeze, Make, Refuse, Run, Specialise, Why
 from gateway.scheduler.core import Core
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.state import Instance
@@ -216,6 +216,22 @@ def test_a_wait_that_cannot_end_in_time_is_told_at_once() -> None:
     assert 10 <= kept <= 25, "as many as may be served in time, and some, for nobody knows exactly"
     assert {refusal.why for refusal in refusals} == {Why.LATE}
     assert len(refusals) == 30 - kept
+
+
+def test_who_only_waits_for_an_eviction_is_not_refused_for_how_long_others_take() -> None:
+    """Memory for two sandboxes: one works for minutes, the other idles and is another function's."""
+    core = Core(Policy(memory_bytes=264 * MIB, stems_min=0, stems_max=0, request_rate=0))
+    _warm(core, "g")
+    _warm(core, run_s=300.0)
+    core.arrived(Ticket(1000.0), version("f"), 301.0)
+    ticket = Ticket(361.0)
+    (command,) = core.arrived(ticket, version("f"), 302.0)
+    assert ticket.place is Place.QUEUED
+    assert isinstance(command, Freeze), "what idles is frozen first; it goes if that is not enough"
+    late = Ticket(361.0)
+    (refusal,) = core.arrived(late, version("f"), 302.0)
+    assert isinstance(refusal, Refuse)
+    assert refusal.why is Why.LATE, "there is no room for a third"
 
 
 def _warm(core: Core, name: str = "f", run_s: float = 0.0) -> Instance:
