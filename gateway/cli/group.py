@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -14,6 +15,15 @@ INTERRUPTED = 130  #: as a shell tells of a command that Ctrl-C ended
 
 class Group(click.Group):
     """`main` always ends the process: with the command's exit code, or with what went wrong as one line on standard error."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near:
+                error.message += f" (Did you mean {near[0]!r}?)"
+            raise
 
     def main(
         self,

@@ -23,6 +23,10 @@ def block(language: str, marker: str) -> str:
     return next(text for kind, text in BLOCKS if kind == language and marker in text)
 
 
+#: What the README has a user export for the AWS CLI, with the endpoint to be filled in.
+ACCOUNT = block("sh", "export AWS_ENDPOINT_URL_LAMBDA").splitlines()[0].replace("http://127.0.0.1:9000", "{}") + "\n"
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     (tmp_path / "hello").mkdir()
@@ -60,6 +64,26 @@ def test_aws_cli(here: Path, lambent_up: Instance) -> None:
     script = block("sh", "aws lambda create-function").replace("http://127.0.0.1:9000", lambent_up.endpoint)
     assert "Hello, world!" in run(here, lambent_up, "bash", "-euc", script)
     assert "Hello, world!" in (here / "answer.json").read_text()
+
+
+@needs_node
+def test_streaming(here: Path, lambent_up: Instance) -> None:
+    (here / "talk").mkdir()
+    (here / "talk" / "index.mjs").write_text(block("js", "streamifyResponse"))
+    shown = run(here, lambent_up, "bash", "-euc", ACCOUNT.format(lambent_up.endpoint) + block("sh", "lambent deploy talk"))
+    assert shown.count("one\ntwo\nthree\n") == 2
+    run(here, lambent_up, "lambent", "remove", "talk")
+
+
+def test_extension(here: Path, lambent_up: Instance) -> None:
+    (here / "extensions").mkdir()
+    (here / "extensions" / "agent").write_text(block("bash", "Lambda-Extension-Name"))
+    script = ACCOUNT.format(lambent_up.endpoint) + block("sh", "publish-layer-version")
+    run(here, lambent_up, "bash", "-euc", script)
+    log = run(here, lambent_up, "lambent", "logs", "hello")
+    assert "EXTENSION\tName: agent\tState: Ready\tEvents: [INVOKE, SHUTDOWN]" in log
+    assert 'agent: {"eventType":"INVOKE"' in log
+    run(here, lambent_up, "lambent", "remove", "hello")
 
 
 @needs_node

@@ -405,6 +405,7 @@ def test_an_interpreter_that_may_not_be_run_is_told(monkeypatch: pytest.MonkeyPa
     ("arguments", "code", "last"),
     [
         (["nonsense"], 2, "lambent: No such command 'nonsense'"),
+        (["dploy"], 2, "lambent: No such command 'dploy'. (Did you mean 'deploy'?)"),
         (["list", "--nonsense"], 2, "lambent: No such option"),
         (["bench", "warm", "--nonsense"], 2, "lambent: No such option"),
         (["deploy", "/nowhere"], 2, "lambent: Invalid value for 'DIR'"),
