@@ -54,7 +54,7 @@ def _sections(gateway: list[Fact], engine: Callable[[], Fact]) -> list[Section]:
         Section("Network of functions", True, tuple(surroundings.network())),
         Section("Gateway", True, tuple(gateway)),
         Section("Runtimes", False, tuple(runtimes)),
-        Section("Nothing of this version needs these yet", False, tuple(surroundings.surroundings(engine))),
+        Section("For those who want them", False, tuple(surroundings.surroundings(engine))),
     ]
 
 
