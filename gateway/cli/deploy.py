@@ -16,7 +16,7 @@ import click
 
 from gateway.cli.api import ADVICE, FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
 from gateway.cli.archive import files_of, pack, read_ignore
-from gateway.cli.detect import Detected, NothingFound, detect, lacks_packages
+from gateway.cli.detect import Detected, NothingFound, detect, oversight
 from gateway.cli.progress import Report, bars, following, waiting
 
 ROLE: Final = "arn:aws:iam::000000000000:role/lambent"
@@ -283,7 +283,7 @@ def command(
             package = source.package(step("packing"), quickly=stay)
             new = put(api, wish, package, step("uploading", "unpacking"))
         done = f"{'created' if new else 'updated'} {wish.name} ({len(package) / 1024:,.1f} KB)"
-        _finish(api, wish.name, done, url=url, lacking=lacks_packages(directory, wish.runtime or ""))
+        _finish(api, wish.name, done, url=url, oversight=oversight(directory, wish.runtime or ""))
     if stay:
         from gateway.cli.watch import Watch
 
@@ -303,12 +303,12 @@ def _far(endpoint: str, uri: str) -> tuple[int, int] | None:
     return None if now is None else (now["done_bytes"], now["total_bytes"])
 
 
-def _finish(api: Api, name: str, done: str, *, url: bool, lacking: str | None = None) -> None:
+def _finish(api: Api, name: str, done: str, *, url: bool, oversight: str | None = None) -> None:
     """Tell what was done, what speaks against it, and where it answers."""
     click.echo(done, err=True)
     with waiting("looking whether it can run here"):
         advice = api.find("GET", f"{ADVICE}{name}") or []
-    for sentence in [*advice, lacking] if lacking else advice:
+    for sentence in [*advice, oversight] if oversight else advice:
         click.echo(f"lambent: {name}: {sentence}", err=True)
     if url:
         click.echo(publish_url(api, name))

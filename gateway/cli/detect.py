@@ -86,8 +86,14 @@ def _python_runtime(directory: Path, python: Sequence[str]) -> str:
     return f"python{version[0]}" if version is not None else python[0]
 
 
-def lacks_packages(directory: Path, runtime: str) -> str | None:
-    """What to do where a directory names packages that it needs and has none of them; they may be in a layer, though."""
+def oversight(directory: Path, runtime: str) -> str | None:
+    """What somebody is likely to have forgotten, and what mends it; None where nothing is seen.
+
+    A bootstrap that is not executable, or packages that are named and not there (they may be in a layer, though).
+    """
+    bootstrap = directory / "bootstrap"
+    if runtime.startswith("provided") and bootstrap.is_file() and not bootstrap.stat().st_mode & 0o111:
+        return f"bootstrap is not executable, so it cannot be started: chmod +x {shlex.quote(str(bootstrap))}"
     needs = directory / ("package.json" if runtime.startswith("nodejs") else "requirements.txt")
     try:
         text = needs.read_text(errors="replace")

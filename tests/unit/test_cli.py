@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli.detect import lacks_packages
+from gateway.cli.detect import oversight
 from gateway.cli.main import main
 from gateway.edge.eventstream import invoke_complete, payload_chunk
 from tests.unit.stub import Stub
@@ -260,9 +260,18 @@ def test_deploy_says_when_packages_that_are_named_are_not_there(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = lacks_packages(tmp_path, runtime)
+    found = oversight(tmp_path, runtime)
     assert (told is None) == (found is None)
     assert told is None or told in str(found)
+
+
+def test_a_bootstrap_that_is_not_executable_is_told_of(tmp_path: Path) -> None:
+    bootstrap = tmp_path / "bootstrap"
+    bootstrap.write_text("#!/bin/sh\n")
+    assert "chmod +x" in str(oversight(tmp_path, "provided.al2023"))
+    assert oversight(tmp_path, "python3.12") is None
+    bootstrap.chmod(0o755)
+    assert oversight(tmp_path, "provided.al2023") is None
 
 
 def test_deploy_without_url(stub: Stub, function: Path) -> None:
