@@ -263,6 +263,18 @@ def test_nobody_waits_for_the_memory_of_extensions_that_take_their_time(up: Call
     assert stopping, "it was made room for, and those that went are still on their way"
 
 
+def test_who_needs_the_only_place_cuts_a_shutdown_short(up: Callable[..., Instance]) -> None:
+    instance = up(max_sandboxes=1, stems_min=0, stems_max=0)
+    product = Product(instance, conftest.client_for(instance.endpoint))
+    lingering = deploy(product, ECHO, {"agent": PYTHON}, {"DO_agent": "ignore SIGTERM"})
+    other = product.deploy(ECHO)
+    product.invoke(lingering)
+    answer = product.invoke(other, 1)
+    product.client.close()
+    assert answer.value == 1
+    assert answer.took_s < 1.5, "of the two seconds that the extension would have taken"
+
+
 @pytest.mark.timeout(120)
 def test_fifty_that_resist_are_killed_after_two_seconds_and_not_before(tmp_path: Path) -> None:
     """Within how many milliseconds is for `lambent bench lifecycle --check`, on a machine without other work."""
