@@ -56,6 +56,8 @@ def detect(directory: Path, python: Sequence[str], node: Sequence[str] = ()) -> 
             if match is not None:
                 function = match[1] or match[2] or match[3]
                 return Detected(_node_runtime(directory, node), f"{Path(name).stem}.{function}", f"{name}: {function}")
+    if not directory.is_dir():
+        raise NothingFound(f"{directory} is not there any more")
     raise NothingFound(
         f"found no handler in {directory}: no file `bootstrap`, no function {' or '.join(PYTHON_NAMES)} in "
         f"{', '.join(PYTHON_FILES)} (or in the only .py file), no exported handler in index.mjs or index.js. "

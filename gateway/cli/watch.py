@@ -74,7 +74,8 @@ class Watch:
             )
             if error.message != self._told and not in_passing:
                 self._told = error.message
-                click.echo(f"{_time()} lambent: {error.message}; the code from before still runs", err=True)
+                then = "it is tried again until then" if isinstance(error, Unreachable) else "the code from before still runs"
+                click.echo(f"{_time()} lambent: {error.message.rstrip('.')}; {then}", err=True)
 
     def _deployed(self) -> bool:
         """Whether there was anything to deploy. A connection of its own, since the last one was closed long ago."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -85,6 +86,18 @@ def test_a_mistake_is_told_once_and_not_sent(
     assert "what is online is up to date" in capsys.readouterr().err
 
 
+def test_a_directory_that_is_gone_is_told(
+    stub: Stub, source: Source, watching: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.on("GET /_lambent/status", {"runtimes": {"python3.12": {"available": True, "detail": ""}}})
+    watching._source = Source(
+        directory=source.directory, name="f", runtime=None, handler=None, memory_mb=None, timeout_s=None, environment=None
+    )
+    shutil.rmtree(source.directory)
+    watching.look([])
+    assert f"lambent: {source.directory} is not there any more; the code from before still runs\n" in capsys.readouterr().err
+
+
 def test_what_is_refused_is_told_and_the_next_save_is_sent(
     stub: Stub, watching: Watch, source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +118,9 @@ def test_a_gateway_that_is_down_gets_it_when_it_is_up_again(
     for changed in (save(source), [], []):
         watching.look(changed)
         assert watching.pending
-    assert capsys.readouterr().err.count("nothing answers") == 1
+    told = capsys.readouterr().err
+    assert told.count("nothing answers") == 1
+    assert told.endswith("give its address with --endpoint; it is tried again until then\n")
     watching._endpoint = stub.endpoint
     watching.look([])
     assert "live" in capsys.readouterr().err
