@@ -362,6 +362,8 @@ class Inside:
         phase = "init" if self.state is State.INIT else "invoke"
         self._telemetry = Telemetry(self.spec, phase, self._clock, self._handle.tcp_socket, self._task_failed)
         self._telemetry.on_subscribed = self._subscribed
+        if self.spec.log_format == "JSON":  # AWS has no line for it where the log is text
+            self._telemetry.on_dropped = lambda event: self._platform(event.decode())
         self._api.telemetry = self._telemetry
         self._log_pipe.sink = self._function_output
 

@@ -5,8 +5,9 @@ Init begins; ``TELEMETRY\tName: …\tState: Subscribed\tTypes: [Platform, Functi
 subscribes; ``EXTENSION\tName: …\tState: Ready\tEvents: [INVOKE, SHUTDOWN]`` for each extension when an Init is over;
 ``INIT_REPORT Init Duration: … ms\tPhase: init\tStatus: timeout`` only about one that failed. With LogFormat JSON the events of
 the Telemetry API instead, and about every Init: ``platform.initStart``, ``platform.telemetrySubscription``,
-``platform.initRuntimeDone``, ``platform.extension``, ``platform.initReport``; which of them are kept is the log level's, and AWS
-counts the two of an Init that went well as DEBUG. All without a line feed.
+``platform.initRuntimeDone``, ``platform.extension``, ``platform.initReport``, and ``platform.logsDropped`` when a
+subscriber has fallen behind (made by `telemetry`). Which of them are kept is the log level's, and AWS counts the two of an Init
+that went well as DEBUG. All without a line feed.
 """
 
 from __future__ import annotations

@@ -146,8 +146,9 @@ class Subscriber:
         self._disarm()
         batch, self._events, self._items, self._bytes, self._full = self._events, [], 0, 0, False
         if self._dropped:
+            told = self._told_of_drops(self._dropped, self._dropped_bytes)
             if Category.PLATFORM in self.subscription.types:
-                batch.append(self._told_of_drops(self._dropped, self._dropped_bytes))
+                batch.append(told)
             self._dropped = self._dropped_bytes = 0
         if batch:
             self._batch = batch

@@ -56,6 +56,8 @@ class Telemetry:
         self._tasks = Tasks(failed)
         #: told of each new subscription: whose, to what, and whether by the Logs API
         self.on_subscribed: Callable[[str, list[str], bool], None] = lambda name, types, logs: None
+        #: told of each platform.logsDropped, whoever else is
+        self.on_dropped: Callable[[bytes], None] = lambda event: None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._takers: dict[str, list[Callable[[bytes], None]]] = {}  # of each kind of event, worked out when it first comes
@@ -306,7 +308,9 @@ class Telemetry:
         return b'{"time":"%b","type":"%b","record":%b}' % (self._stamps.at(self._clock.wall()).encode(), kind.encode(), record)
 
     def _drops(self, count: int, size_bytes: int) -> bytes:
-        return self._event("platform.logsDropped", orjson.dumps(records.dropped(count, size_bytes)))
+        event = self._event("platform.logsDropped", orjson.dumps(records.dropped(count, size_bytes)))
+        self.on_dropped(event)
+        return event
 
 
 def _wants(subscriber: Subscriber, category: Category, kind: str) -> bool:

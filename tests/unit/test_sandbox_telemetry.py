@@ -440,3 +440,19 @@ async def test_a_flood_is_bounded_and_told() -> None:
         floods = sum(event["type"] == "function" and "xxx" in event["record"] for event in listener.came)
         assert lost + floods >= 5 * 100
         assert all(record["droppedBytes"] > 0 and "fallen behind" in record["reason"] for record in dropped)
+        assert b"platform.logsDropped" not in made.user.log, "AWS has no line for it"
+
+
+@pytest.mark.parametrize("types", [["platform", "function"], ["function"]])
+async def test_what_was_dropped_is_in_a_log_in_json_too(types: list[str]) -> None:
+    listener = Listener(types)
+    listener.takes.clear()
+    listener.ahead_bytes = 1 << 16
+    async with told(listener, log_format="JSON") as made:
+        for _ in range(5):
+            await run(made, b'"floods"')
+        listener.takes.set()
+        await asyncio.sleep(5)
+        heard = [json.loads(line) for line in made.user.log.splitlines() if b"platform.logsDropped" in line]
+        assert heard
+        assert all(event["record"]["droppedRecords"] > 0 for event in heard)
