@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Final
 
 from sandbox.native import cpu
-from sandbox.native.cgroups import Group, write
+from sandbox.native.cgroups import NOWHERE, Group, write
 
 #: What limits a container or tells what it uses; its processes belong into all of these.
 _JOINED = frozenset({"memory", "pids", "cpu", "devices", "freezer"})
@@ -25,10 +24,6 @@ class ContainerGroup(Group):
     def kill(self) -> bool:
         """Not by the group: the container's first process is in it, and all would be over."""
         return False
-
-
-NOWHERE: Final = Path("/nonexistent")
-NONE: Final = ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=NOWHERE)  #: before there is a container
 
 
 def find(pid: int, mode: cpu.Mode = "none", membership: str | None = None, mountinfo: str | None = None) -> ContainerGroup:

@@ -16,7 +16,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from sandbox.docker import cgroups, holder, ways
+from sandbox.docker import holder, ways
 from sandbox.docker.bridge import Bridge
 from sandbox.docker.container import Container, Graveyard
 from sandbox.docker.images import EngineImages
@@ -26,7 +26,6 @@ from sandbox.docker.spread import PLACES, Spread
 from sandbox.errors import RuntimeUnavailable, SandboxError
 from sandbox.images.engine import EngineRefused, EngineUnavailable
 from sandbox.images.programs import OWN
-from sandbox.native.cgroups import Group
 from sandbox.native.channel import Message
 from sandbox.native.config import Config
 from sandbox.native.driver import HOST_ARCHITECTURE
@@ -57,6 +56,7 @@ class ContainerSpawner(Spawner):
         self._runtimes = Runtimes(self._engine, config.runtime_images)
         self._images = EngineImages(self._engine)
         self._graveyard = Graveyard(self._engine, config.owner)
+        self._own_groups = False
         self._hold = self._porters.directory / "hold"
         self._ready: asyncio.Task[None] | None = None
         self._lobby = Lobby(self._engine, self._graveyard)
@@ -103,9 +103,6 @@ class ContainerSpawner(Spawner):
     def _check(self, request: Message) -> None:
         if request.get("architecture") not in list(Architecture):
             raise Refused(f"no such architecture: {request.get('architecture')!r}")
-
-    def _group(self, name: str) -> Group:
-        return cgroups.NONE
 
     async def _image(self, message: Message) -> Image:
         return await self._images.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))

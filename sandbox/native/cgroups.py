@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from sandbox.clock import SystemClock
 from sandbox.native import cpu
@@ -109,6 +110,18 @@ def _open_all(paths: Iterable[Path], flags: int) -> list[int]:
     return fds
 
 
+_known: dict[tuple[Path, str], bool] = {}
+
+
+def _has(directory: Path, name: str) -> bool:
+    """Whether this group has such a file, as all beside it have or have not: the kernel is asked once."""
+    key = directory.parent, name
+    found = _known.get(key)
+    if found is None:
+        found = _known[key] = (directory / name).exists()
+    return found
+
+
 @dataclasses.dataclass(slots=True)
 class Group:
     """One sandbox's directories. Descriptors are opened once and passed on; paths stay for limits and removal."""
@@ -130,7 +143,7 @@ class Group:
         fds: list[int] = []
         try:
             for path in (*self.directories.values(), *also):
-                if (path / "tasks").exists():
+                if _has(path, "tasks"):
                     fds += _open_all([path / "tasks"], os.O_WRONLY)
                 else:
                     fds += _open_all([path], os.O_PATH | os.O_DIRECTORY)
@@ -162,7 +175,7 @@ class Group:
         if self.memory is None:
             return None
         names = ("memory.current", "memory.peak") if self.memory_v2 else ("memory.usage_in_bytes", "memory.max_usage_in_bytes")
-        if not (self.memory / names[1]).exists():
+        if not _has(self.memory, names[1]):
             names = (names[0], names[0])  # memory.peak came with Linux 5.19
         first, second = _open_all([self.memory / name for name in names], os.O_RDONLY)
         return first, second
@@ -181,17 +194,17 @@ class Group:
         return 0
 
     def freeze_fd(self) -> int:
-        name = "cgroup.freeze" if (self.freezer / "cgroup.freeze").exists() else "freezer.state"
+        name = "cgroup.freeze" if _has(self.freezer, "cgroup.freeze") else "freezer.state"
         return os.open(self.freezer / name, os.O_WRONLY | os.O_CLOEXEC)
 
     @property
     def freezer_words(self) -> tuple[str, str]:
         """What to write to `freeze_fd`: (freeze, thaw)."""
-        return ("1", "0") if (self.freezer / "cgroup.freeze").exists() else ("FROZEN", "THAWED")
+        return ("1", "0") if _has(self.freezer, "cgroup.freeze") else ("FROZEN", "THAWED")
 
     def thaw_after_kill(self) -> None:
         """Under v2 a frozen process dies of SIGKILL as it is; under v1 the signal stays pending until the thaw."""
-        if not (self.freezer / "cgroup.freeze").exists():
+        if not _has(self.freezer, "cgroup.freeze"):
             with contextlib.suppress(OSError):
                 write(self.freezer / "freezer.state", "THAWED")
 
@@ -226,6 +239,10 @@ class Group:
         """When its processes are dead. A group stays busy for a moment after the last one was reaped."""
         for directory in self.directories.values():
             remove_directory(directory)
+
+
+NOWHERE: Final = Path("/nonexistent")
+NONE: Final = Group(directories={}, memory=None, memory_v2=False, freezer=NOWHERE)  #: of what is in no group yet
 
 
 def remove_directory(directory: Path, patience_s: float = 5.0) -> None:

@@ -8,8 +8,9 @@ from typing import Literal
 from sandbox import process_log
 from sandbox.native.cpu import Mode
 
-SPARE_VOLUMES = 64  #: a burst takes them at once; each is a descriptor and 55 KB of memory
-SPARE_NETWORKS = 64  #: the same; three descriptors and 230 KB
+SPARE_VOLUMES = 100  #: a burst takes them at once; each is a descriptor and 55 KB of memory
+SPARE_NETWORKS = 100  #: the same; three descriptors and 230 KB
+SPARE_GROUPS = 100  #: the same, but without a descriptor
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Config:
     cpu: Mode = "weight"
     spare_volumes: int = SPARE_VOLUMES
     spare_networks: int = SPARE_NETWORKS
+    spare_groups: int = SPARE_GROUPS
     network: str = "none"  #: none, nat, or auto: nat where it can be had
     network_allow: tuple[str, ...] = ()  #: networks that nat lets through although they are the host's or a metadata service's
     network_range: str | None = None  #: IPv4 network of all sandboxes

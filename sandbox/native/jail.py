@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sandbox.clock import SystemClock
-from sandbox.native.cgroups import Group
+from sandbox.native.cgroups import NONE
 from sandbox.native.channel import Channel, Message
 
 STEM_S = 20.0
@@ -46,14 +46,13 @@ class Jail:
         self,
         name: str,
         uid: int,
-        group: Group,
         control: socket.socket,
         on_exit: Callable[[Message], None],
         on_gone: Callable[[str], None],
     ) -> None:
         self.name = name
         self.uid = uid
-        self.group = group
+        self.group = NONE  #: until it is given one
         self.container: Container | None = None
         self.stem_s = STEM_S  #: patience with what it takes to become a stem
         self.image = ""  #: id of the one whose files are its root

@@ -21,6 +21,7 @@ When the gateway goes, so do its sandboxes. What takes longer than a moment (fil
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -70,6 +71,8 @@ class Spawner:
         self._spare_networks = Spares(
             "network", networks.make, Network.close, wanted=config.spare_networks, executor=networks.executor
         )
+        self._spare_groups = Spares("group", self._new_group, Group.remove, wanted=config.spare_groups)
+        self._group_numbers = itertools.count(1)
         self._staging = Path(config.run_dir) / "root"
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = Path(config.volume_dir).parent
@@ -90,6 +93,7 @@ class Spawner:
         self._uids = list(range(config.uid_base + config.max_sandboxes, config.uid_base, -1))
         self._jails: dict[str, Jail] = {}  #: each holds a user id from its making to its very end
         self._own_networks = True  #: else whatever holds a sandbox brings one
+        self._own_groups = True  #: the same
         self._closing = False
         self._gateway: Channel | None = None
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
@@ -103,6 +107,8 @@ class Spawner:
         await self._spare_volumes.begin()
         if self._own_networks:
             await self._spare_networks.begin()
+        if self._own_groups:
+            await self._spare_groups.begin()
 
     def serve(self, sock: socket.socket) -> None:
         """A gateway connected. One at a time: an earlier one's sandboxes are ended first."""
@@ -229,14 +235,8 @@ class Spawner:
         return out
 
     def _new_jail(self, name: str) -> socket.socket:
-        """What holds a sandbox, before there is one; the end of its control socket that is init's."""
+        """What holds a sandbox, before there is one; the end of its control socket that is init's. Raises OSError."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            group = self._group(name)
-        except OSError:
-            here.close()
-            there.close()
-            raise
 
         def on_exit(status: Message) -> None:
             self._tell({"event": "exit", "id": name, **status})
@@ -245,7 +245,7 @@ class Spawner:
             self._tell({"event": "gone", "id": name, "reason": reason})
             self._tasks.start(self._end(name), f"end {name}")
 
-        self._jails[name] = Jail(name, self._uids.pop(), group, here, on_exit, on_gone)
+        self._jails[name] = Jail(name, self._uids.pop(), here, on_exit, on_gone)
         return there
 
     def _check(self, request: Message) -> None:
@@ -255,9 +255,9 @@ class Spawner:
         if str(request.get("runtime")) not in self._zygotes:
             raise Refused(f"this host has no runtime {request.get('runtime')!r}")
 
-    def _group(self, name: str) -> Group:
-        """Raises OSError."""
-        return self._cgroups.create(name, PIDS_MAX)
+    def _new_group(self) -> Group:
+        """For any sandbox, so it has no sandbox's name. Raises OSError."""
+        return self._cgroups.create(f"{os.getpid():x}-{next(self._group_numbers):x}", PIDS_MAX)
 
     async def _give_birth(self, jail: Jail, request: Message, there: socket.socket, out: list[int], reply: Message) -> None:
         """Have the zygote fork an init for it; the descriptors of the listeners and the log pipe go to `out`."""
@@ -265,6 +265,7 @@ class Spawner:
         message: Message = {"uid": jail.uid}
         mounts: dict[str, int] = {}
         try:
+            jail.group = await self._spare_groups.take()
             if is_imaged(request):
                 zygote = await self._porters.porter()
                 root, programs = await self._imaged.root(jail, request)
@@ -401,6 +402,7 @@ class Spawner:
         await self._ended()
         await self._spare_volumes.close()
         await self._spare_networks.close()
+        await self._spare_groups.close()
         await self._engine.close()
         await self._imaged.close()
         self._porters.remove()

@@ -19,6 +19,7 @@ import pytest
 
 from gateway.up import owner_of
 from sandbox.native.cgroups import Cgroups
+from sandbox.native.config import SPARE_GROUPS
 from tests import leftovers
 from tests.faults.conftest import Start
 from tests.faults.load import End, Load
@@ -69,7 +70,7 @@ def at_rest(product: Product) -> bool:
     bases = Cgroups(owner_of(product.instance.data_dir)).bases
     groups = {path.name for base in bases for path in (base / "sandboxes").iterdir() if path.is_dir()}
     unreaped = [child for child in children(family.spawner) if child.state == "Z"]
-    return len(family.inits) == len(groups) == known and not unreaped
+    return len(family.inits) == len(groups) - SPARE_GROUPS == known and not unreaped
 
 
 def check(work: Load, *allowed: End) -> None:

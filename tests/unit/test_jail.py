@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.clock import SystemClock
-from sandbox.docker.cgroups import NONE, ContainerGroup
+from sandbox.docker.cgroups import ContainerGroup
 from sandbox.guest import messages
 from sandbox.native.channel import Message
 from sandbox.native.jail import Ended, Jail
@@ -46,7 +46,7 @@ def init() -> int:
 async def told(init: int) -> AsyncIterator[tuple[Jail, Told, socket.socket]]:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     found = Told()
-    jail = Jail("a-1", 1, NONE, here, found.exits.append, found.went)
+    jail = Jail("a-1", 1, here, found.exits.append, found.went)
     jail.adopt(init)
     yield jail, found, there
     await jail.stop()
@@ -130,7 +130,8 @@ class Group(ContainerGroup):
 async def test_those_that_a_jail_kills_in_time_come_first_and_not_for_long(init: int) -> None:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     group = Group()
-    jail = Jail("a-1", 1, group, here, lambda _: None, lambda _: None)
+    jail = Jail("a-1", 1, here, lambda _: None, lambda _: None)
+    jail.group = group
     jail.adopt(init)
     began_s = asyncio.get_running_loop().time()
     jail.kill_at(SystemClock.monotonic() + 2)
@@ -152,7 +153,8 @@ async def test_those_that_a_jail_kills_in_time_come_first_and_not_for_long(init:
 async def test_a_kill_that_was_called_off_hurries_nobody(init: int) -> None:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     group = Group()
-    jail = Jail("a-1", 1, group, here, lambda _: None, lambda _: None)
+    jail = Jail("a-1", 1, here, lambda _: None, lambda _: None)
+    jail.group = group
     jail.adopt(init)
     jail.kill_at(SystemClock.monotonic() + 60)
     await jail.stop()
@@ -164,7 +166,8 @@ async def test_where_the_kernel_kills_no_groups_init_does_it_and_nothing_is_hurr
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     group = Group()
     group.kills = False
-    jail = Jail("a-1", 1, group, here, lambda _: None, lambda _: None)
+    jail = Jail("a-1", 1, here, lambda _: None, lambda _: None)
+    jail.group = group
     jail.adopt(init)
     jail.kill_at(SystemClock.monotonic())
     await group.until("kill")

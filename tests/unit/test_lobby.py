@@ -12,6 +12,7 @@ from sandbox.docker import cgroups
 from sandbox.docker.container import Container, Graveyard
 from sandbox.docker.lobby import Lobby
 from sandbox.images.engine import Engine, EngineRefused
+from sandbox.native.cgroups import NOWHERE
 from sandbox.spec import Architecture
 
 CONFIG = {
@@ -40,7 +41,7 @@ class Made:
             raise self.error
         self.configs[container.name] = config
         self.alive.add(container.name)
-        return cgroups.NONE
+        return cgroups.ContainerGroup(directories={}, memory=None, memory_v2=False, freezer=NOWHERE)
 
     async def remove(self, container: Container) -> None:
         self.alive.discard(container.name)

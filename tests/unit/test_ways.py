@@ -19,6 +19,7 @@ from sandbox.guest import syscalls
 from sandbox.images.engine import Engine, EngineRefused, EngineUnavailable
 from sandbox.native import cgroups as native_cgroups
 from sandbox.native import namespaces
+from sandbox.native.cgroups import NOWHERE
 
 NO_FREEZER = native_cgroups.Hierarchies(None, frozenset(), {})
 
@@ -165,7 +166,7 @@ async def test_door_of_a_container_that_has_ended_is_a_broken_pipe(pauser: Pause
 
 
 def test_group_that_the_engine_freezes_is_the_same_otherwise() -> None:
-    group = cgroups.ContainerGroup(directories={}, memory=Path("/m"), memory_v2=True, freezer=cgroups.NOWHERE, cpu=Path("/c"))
+    group = cgroups.ContainerGroup(directories={}, memory=Path("/m"), memory_v2=True, freezer=NOWHERE, cpu=Path("/c"))
     found = pausing.paused(group, Pauser.__new__(Pauser))
     assert (found.memory, found.memory_v2, found.cpu, found.freezer_words) == (
         group.memory,
