@@ -50,6 +50,6 @@ def banner(
   Try it:
 {export}    {command} deploy DIR
     {command} list
-    aws lambda list-functions --region {region} --endpoint-url {endpoint}
+    aws lambda list-functions --no-sign-request --region {region} --endpoint-url {endpoint}
 
 """
