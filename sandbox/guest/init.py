@@ -130,7 +130,7 @@ class Sandbox:
             program.be_stem(self.waiting, go, api)
         go.send(b"r")
         message, fds = messages.receive(go)
-        if message is not None and "rehearse" in message:
+        while message is not None and "rehearse" in message:
             if not rehearsal.is_wanted(go):
                 lambent_bootstrap.rehearse()
                 rehearsal.hear_made_up()
