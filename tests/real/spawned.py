@@ -21,7 +21,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
 
 PYTHON = f"python3.{sys.version_info.minor}"  #: a runtime that is there wherever the tests run
-SPARE_VOLUMES = 4  #: fewer than usual, so that a spawner comes to rest sooner
+SPARES = 4  #: fewer than usual, so that a spawner comes to rest sooner
 
 
 class Spawned:
@@ -62,8 +62,9 @@ class Spawned:
             "run_dir": str(self.directory / "run"),
             "uid_base": 1_900_000_000,
             "max_sandboxes": self.max_sandboxes,
-            "spare_volumes": SPARE_VOLUMES,
-            "spare_networks": SPARE_VOLUMES,
+            "spare_volumes": SPARES,
+            "spare_networks": SPARES,
+            "spare_groups": SPARES,
             **self.settings,
         }
         program = "sandbox.docker.spawner" if self.settings.get("engine") else "sandbox.native.spawner"

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from gateway.cli.bench.instance import Instance
 from sandbox.native.cgroups import Cgroups
-from sandbox.native.config import SPARE_VOLUMES
+from sandbox.native.config import SPARE_GROUPS, SPARE_VOLUMES
 from tests import leftovers
 from tests.processes import Family, children, descriptors
 from tests.real import archives
@@ -105,7 +105,7 @@ def left_over(instance: Instance, not_ours: set[str]) -> list[str]:
         "inits": len(family.inits) - expected,
         "runtimes": len(family.runtimes) - expected,
         "zombies": len(zombies),
-        "cgroups": max(sum(entry.is_dir() for entry in entries) for entries in cgroups) - expected,
+        "cgroups": max(0, max(sum(entry.is_dir() for entry in entries) for entries in cgroups) - expected - SPARE_GROUPS),
         "disks": max(0, sum(str(instance.data_dir) in file for _, file in leftovers.loops()) - expected - SPARE_VOLUMES),
     }
     return found + [f"{count} {what}" for what, count in counts.items() if count]

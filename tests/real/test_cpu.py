@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.native.driver import NativeHandle
+from sandbox.sandbox import Sandbox
 from tests.real.spawned import Spawned, call, spawned
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -30,15 +32,12 @@ def handler(event, context):
 SECONDS = 2.0
 
 
-def group(owner: str, name: str, file: str) -> Path:
-    """A file of a sandbox's cpu cgroup, wherever this host has that."""
-    found = [Path(top) for top in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup") if os.path.isdir(top)]
-    return next(top / f"lambent-{owner}/sandboxes/{name}/{file}" for top in found)
-
-
-def throttled(owner: str, name: str) -> int:
-    """How often it was made to wait for its quota."""
-    lines = dict(line.split() for line in group(owner, name, "cpu.stat").read_text().splitlines())
+def throttled(sandbox: Sandbox) -> int:
+    """How often it was made to wait for its quota; by the cpu cgroup of which its handle has a file open."""
+    handle = sandbox._handle
+    assert isinstance(handle, NativeHandle)
+    group = Path(os.readlink(f"/proc/self/fd/{handle._cpu_fd}")).parent
+    lines = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
     return int(lines["nr_throttled"])
 
 
@@ -58,11 +57,11 @@ async def burn(spawner: Spawned, *memories_mb: int) -> list[Burnt]:
     try:
         for sandbox, one in zip(sandboxes, specs, strict=True):
             await sandbox.init(one, lambda data: None)
-            assert throttled(spawner.owner, sandbox.id) == 0, "Init has all that there is"
+            assert throttled(sandbox) == 0, "Init has all that there is"
         payload = json.dumps(SECONDS).encode()
         outcomes = await asyncio.gather(*(call(sandbox, payload, timeout_s=60) for sandbox in sandboxes))
         return [
-            Burnt(float(outcome.payload) / SECONDS, throttled(spawner.owner, sandbox.id))
+            Burnt(float(outcome.payload) / SECONDS, throttled(sandbox))
             for outcome, sandbox in zip(outcomes, sandboxes, strict=True)
         ]
     finally:

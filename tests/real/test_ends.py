@@ -26,7 +26,7 @@ from sandbox.native.driver import HOST_ARCHITECTURE, NativeHandle
 from sandbox.spec import Architecture, StemKey
 from tests import leftovers
 from tests.processes import children, descriptors, of_spawner
-from tests.real.spawned import PYTHON, SPARE_VOLUMES, Spawned, spawned
+from tests.real.spawned import PYTHON, SPARES, Spawned, spawned
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -44,27 +44,28 @@ class Account:
     descriptors: int
     children: int
     unreaped: int
-    cgroups: int
+    cgroups: int  #: beyond the spares, less those that are to be made again
     disks: int
 
     @classmethod
     def of(cls, host: Spawned) -> Account:
-        born = children(host.pid)
+        born, bases = children(host.pid), Cgroups(host.owner).bases
         return cls(
             descriptors=descriptors(host.pid),
             children=len(born),
             unreaped=sum(child.state == "Z" for child in born),
-            cgroups=sum(entry.is_dir() for base in Cgroups(host.owner).bases for entry in os.scandir(base / "sandboxes")),
+            cgroups=max(sum(entry.is_dir() for entry in os.scandir(base / "sandboxes")) for base in bases) - SPARES,
             disks=sum(str(host.directory) in file for _, file in leftovers.loops()),
         )
 
 
 @pytest.fixture
 async def host(tmp_path: Path, owner: str) -> AsyncIterator[Spawned]:
-    """A spawner that has made a sandbox before, so that what stays (a zygote, spare disks) is there; accounts must match."""
+    """A spawner that has made a sandbox before, so that what stays (a zygote, spares) is there; accounts must match."""
     async with spawned(tmp_path, owner, MOST) as spawner:
         await (await spawner.driver.create(KEY)).stop()
-        assert await until(lambda: Account.of(spawner).disks == SPARE_VOLUMES), "spare disks"
+        assert await until(lambda: Account.of(spawner).disks == SPARES), "spare disks"
+        assert await until(lambda: Account.of(spawner).cgroups == 0), "spare cgroups"
         before = await steady(spawner)
         assert (before.children, before.unreaped, before.cgroups) == (1, 0, 0)
         yield spawner
@@ -249,6 +250,7 @@ async def test_an_init_that_is_killed(host: Spawned) -> None:
     handle.on_gone = gone.set_result
     handle.freeze()
     (init,) = of_spawner(host.pid)[1]
+    assert await until(lambda: Account.of(host).cgroups == 1)
     os.kill(init, signal.SIGKILL)
     assert await gone
     assert await until(lambda: Account.of(host).cgroups == 0)
@@ -263,6 +265,7 @@ async def test_writes_to_what_is_gone_do_nothing(host: Spawned) -> None:
     """A sandbox's cgroup can go before its gateway has heard of it: freezing it then is no error of the gateway's."""
     handle = await host.driver.create(KEY)
     (init,) = of_spawner(host.pid)[1]
+    assert await until(lambda: Account.of(host).cgroups == 1)
     os.kill(init, signal.SIGKILL)
     deadline_s = time.monotonic() + REST_WITHIN_S
     while Account.of(host).cgroups and time.monotonic() < deadline_s:

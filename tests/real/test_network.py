@@ -22,7 +22,7 @@ from sandbox.sandbox import Sandbox
 from tests import leftovers
 from tests.conftest import client_for
 from tests.real.product import Product
-from tests.real.spawned import SPARE_VOLUMES, Spawned, call, spawned
+from tests.real.spawned import SPARES, Spawned, call, spawned
 from tests.real.world import HERE, HERE6, METADATA, THERE, THERE6, World, networks, world
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
@@ -250,7 +250,7 @@ async def test_none_has_a_loopback_and_nothing_else(tmp_path: Path, owner: str, 
 async def test_no_address_is_used_by_two(host: Spawned) -> None:
     """More than there were spares."""
     async with contextlib.AsyncExitStack() as opened:
-        functions = await asyncio.gather(*(opened.enter_async_context(function(host)) for _ in range(2 * SPARE_VOLUMES)))
+        functions = await asyncio.gather(*(opened.enter_async_context(function(host)) for _ in range(2 * SPARES)))
         answers = [(await ask(sandbox, ("listen",)))[0] for sandbox in functions]
     assert len({tuple(each) for each in answers}) == len(functions)
 
