@@ -24,6 +24,7 @@ BURST = 50  #: at once
 NEVER_MS = 3_600_000
 MOST_MB = 6.0
 MOST_DESCRIPTORS = 10  #: of the gateway, each sandbox
+PASSING = 5  #: descriptors that belong to no sandbox, like a connection that its client has just closed
 REST_S = 60.0
 
 
@@ -93,9 +94,9 @@ async def test_what_an_idle_sandbox_costs(functions: Callable[..., tuple[Instanc
         await all_answer(instance, names)
         await come_to(instance, {"idle": IDLE})
         found_mb.append((before_mb - available_mb()) / IDLE)
-        each = (descriptors(family.gateway) - before) / IDLE
-        print(f"each of {IDLE} idle sandboxes: {found_mb[-1]:.2f} MB, {each:.2f} descriptors of the gateway")
-        assert each <= MOST_DESCRIPTORS
+        opened = descriptors(family.gateway) - before
+        print(f"each of {IDLE} idle sandboxes: {found_mb[-1]:.2f} MB, {opened / IDLE:.2f} descriptors of the gateway")
+        assert opened <= IDLE * MOST_DESCRIPTORS + PASSING
         if found_mb[-1] <= MOST_MB:
             return
     raise AssertionError(f"MB each: {found_mb}")
