@@ -20,6 +20,7 @@ from sandbox.environment import Credentials, compose
 from sandbox.errors import SandboxError
 from sandbox.failures import Failure
 from sandbox.lifecycle import Event, State
+from sandbox.log import Log
 from sandbox.log_pipe import LogPipe
 from sandbox.outcome import Outcome, Status, Work
 from sandbox.runtime_api import extensions, session
@@ -58,7 +59,6 @@ class Inside:
         "_ending",
         "_exit",
         "_extension_line",
-        "_extension_log",
         "_extension_pipe",
         "_first_byte_s",
         "_grace",
@@ -73,7 +73,6 @@ class Inside:
         "_log_pipe",
         "_peak_bytes",
         "_peak_until_s",
-        "_platform",
         "_reason",
         "_renewing",
         "_runtime_alive",
@@ -107,9 +106,7 @@ class Inside:
     _unserve: Callable[[], None]
     _api: RuntimeApi
     _deadline: Deadline
-    _log: Callable[[bytes], None]
-    _platform: Callable[[str], None]
-    _extension_log: Callable[[str], None]
+    _log: Log
     _log_pipe: LogPipe
     _telemetry: Telemetry | None  # where there are extensions that may want it
     _extension_pipe: LogPipe | None
@@ -252,7 +249,7 @@ class Inside:
             self._init_told = True
             phase = "init" if self.state is State.INIT else "invoke"
             self._drain()
-            self._platform(platform_lines.init_runtime_done(self.spec, self._clock.wall(), phase, status, error_type))
+            self._log.platform(platform_lines.init_runtime_done(self.spec, self._clock.wall(), phase, status, error_type))
 
     def _init_succeeded(self) -> None:
         """Runtime and extensions have asked for their first events."""
@@ -264,7 +261,7 @@ class Inside:
         assert self.spec is not None
         if self.spec.log_format == "JSON":
             phase, duration_s = "init" if self.state is State.INIT else "invoke", self._clock.monotonic() - self._began_s
-            self._platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, "success", None))
+            self._log.platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, "success", None))
         if self.state is State.INIT:
             self._end_init("success", None)
             return
@@ -286,7 +283,7 @@ class Inside:
         self._drain()
         self._tell_init(status, error_type)
         self._report_extensions()
-        self._platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
+        self._log.platform(platform_lines.init_report(self.spec, self._clock.wall(), duration_s, phase, status, error_type))
         if self._telemetry is not None:
             self._telemetry.init_over(status, error_type)
 
@@ -294,7 +291,7 @@ class Inside:
         if self._api.extensions is not None:
             assert self.spec is not None
             for extension in self._api.extensions:
-                self._platform(platform_lines.extension(self.spec, self._clock.wall(), extension))
+                self._log.platform(platform_lines.extension(self.spec, self._clock.wall(), extension))
                 if self._telemetry is not None:
                     self._telemetry.extension(extension)
 
@@ -363,13 +360,13 @@ class Inside:
         self._telemetry = Telemetry(self.spec, phase, self._clock, self._handle.tcp_socket, self._task_failed)
         self._telemetry.on_subscribed = self._subscribed
         if self.spec.log_format == "JSON":  # AWS has no line for it where the log is text
-            self._telemetry.on_dropped = lambda event: self._platform(event.decode())
+            self._telemetry.on_dropped = lambda event: self._log.platform(event.decode())
         self._api.telemetry = self._telemetry
         self._log_pipe.sink = self._function_output
 
     def _subscribed(self, name: str, types: list[str], logs: bool) -> None:
         assert self.spec is not None
-        self._platform(platform_lines.subscribed(self.spec, self._clock.wall(), name, types, logs=logs))
+        self._log.platform(platform_lines.subscribed(self.spec, self._clock.wall(), name, types, logs=logs))
 
     def _unobserve(self) -> None:
         """They are gone."""
@@ -381,10 +378,10 @@ class Inside:
     def _forget_telemetry(self) -> None:
         """Nobody is told of anything: by now the Runtime API knows it only to say that subscriptions are closed."""
         self._telemetry = None
-        self._log_pipe.sink = self._log
+        self._log_pipe.sink = self._log.output
 
     def _function_output(self, data: bytes) -> None:
-        self._log(data)
+        self._log.output(data)
         if self._telemetry is not None:
             self._telemetry.output(Category.FUNCTION, data)
 
@@ -396,7 +393,7 @@ class Inside:
             rest = b""
         self._extension_line = rest
         if lines:
-            self._extension_log(b"\n".join(lines).decode("utf-8", "replace"))
+            self._log.extension(b"\n".join(lines).decode("utf-8", "replace"))
         if self._telemetry is not None:
             self._telemetry.output(Category.EXTENSION, data)
 

@@ -42,6 +42,7 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.failures import Failure
 from sandbox.inside import ANNOUNCED, Inside
 from sandbox.lifecycle import Event, State
+from sandbox.log import Log, NoLog
 from sandbox.log_pipe import LogPipe
 from sandbox.outcome import Outcome, Status, Work
 from sandbox.runtime_api import extensions, session, wire
@@ -95,10 +96,8 @@ class Sandbox(Inside):
         self._unserve: Callable[[], None] = _nothing
         self._api = RuntimeApi(self)
         self._deadline = Deadline(clock, self._deadline_reached)
-        self._log: Callable[[bytes], None] = lambda data: None
-        self._platform: Callable[[str], None] = lambda line: None
-        self._extension_log: Callable[[str], None] = lambda line: None
-        self._log_pipe = LogPipe(handle.log_fd, lambda data: None)
+        self._log: Log = NoLog()
+        self._log_pipe = LogPipe(handle.log_fd, self._log.output)
         self._telemetry: Telemetry | None = None  # where there are extensions that may want it
         self._extension_pipe: LogPipe | None = None
         self._extension_line = b""
@@ -162,31 +161,22 @@ class Sandbox(Inside):
 
     # What the pool asks for.
 
-    async def init(
-        self,
-        spec: FunctionSpec,
-        log: Callable[[bytes], None],
-        platform: Callable[[str], None] | None = None,
-        extension: Callable[[str], None] | None = None,
-    ) -> None:
+    async def init(self, spec: FunctionSpec, log: Log) -> None:
         """Give the stem its function, and run its Init phase (10 s; with provisioned concurrency at least 130 s).
 
         Returns when the sandbox can take work, also when the function's Init failed or took too long: then the next invocation
-        runs it again. `log` gets what the function writes, from now on, `platform` the platform's lines about Init, `extension`
-        whole lines of extensions, both without the last line feed; by default all go to `log`. Raises SandboxGone, SandboxError
-        for what is ours.
+        runs it again. `log` is told what there is from now on. Raises SandboxGone, SandboxError for what is ours.
         """
         if self.state not in lifecycle.LIVE:
             raise SandboxGone
         self.state = lifecycle.following(self.state, Event.SPECIALISED)
         self.spec = self._api.function = spec
         self._api.timed = spec.log_format == "JSON"
-        self._log = self._log_pipe.sink = log
-        self._platform = platform or (lambda line: log(line.encode() + b"\n"))
-        self._extension_log = extension or self._platform
+        self._log = log
+        self._log_pipe.sink = log.output
         if spec.program is None:  # an image has no version of a runtime that could be told
             # Not before the function is on its way; before any of its output all the same, which is read in a later turn.
-            asyncio.get_running_loop().call_soon(self._platform, platform_lines.init_start(spec, self._clock.wall()))
+            asyncio.get_running_loop().call_soon(log.platform, platform_lines.init_start(spec, self._clock.wall()))
         self._init_ended = asyncio.get_running_loop().create_future()
         self._began_s = now_s = self._clock.monotonic()
         limit_s = INIT_LIMIT_S

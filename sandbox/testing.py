@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.errors import SandboxError, SandboxGone
+from sandbox.log import Log
 from sandbox.outcome import Outcome, Status, Work
 from sandbox.spec import FunctionSpec, StemKey
 
@@ -34,6 +35,15 @@ class Run:
     error_type: str | None = None
     gone: bool = False  #: the sandbox dies after `run_s`: FAILURE, then `on_gone`
     memory_bytes: int | None = None  #: what the sandbox uses from then on; None leaves it
+
+
+class PlainLog:
+    """All that is told about a sandbox, as bytes and in one place."""
+
+    def __init__(self, write: Callable[[bytes], None] = lambda data: None) -> None:
+        self.output = write
+        self.platform: Callable[[str], None] = lambda line: write(line.encode() + b"\n")
+        self.extension: Callable[[str], None] = self.platform
 
 
 def _run(work: Work) -> Run:
@@ -147,13 +157,7 @@ class FakeSandbox:
     def initialised(self) -> bool:
         return not self._needs_init
 
-    async def init(
-        self,
-        spec: FunctionSpec,
-        log: Callable[[bytes], None],
-        platform: Callable[[str], None] | None = None,
-        extension: Callable[[str], None] | None = None,
-    ) -> None:
+    async def init(self, spec: FunctionSpec, log: Log) -> None:
         """Takes `init_s`; raises SandboxGone when stopped or dead meanwhile, or what `init_error` says."""
         if self.state is FakeState.GONE:
             raise SandboxGone

@@ -14,6 +14,7 @@ from sandbox.fake_driver import FakeDriver, FakeHandle, FakeRuntime, Script
 from sandbox.outcome import Outcome, Work
 from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.testing import PlainLog
 
 KEY = StemKey("python3.11", Architecture.X86_64)
 SPEC = FunctionSpec(
@@ -131,7 +132,7 @@ async def rig(
     user = User(await Sandbox.open(handle, KEY, clock=clock or LoopClock()))
     try:
         if init:
-            await user.sandbox.init(spec, user.write_log)
+            await user.sandbox.init(spec, PlainLog(user.write_log))
         yield Rig(driver, handle, user)
     finally:
         await user.sandbox.stop()

@@ -13,6 +13,7 @@ from gateway.records import FunctionVersion, LoggingConfig
 from gateway.scheduler.commands import Why
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
+from sandbox.log import Log, NoLog
 from sandbox.outcome import Outcome, Work
 from sandbox.spec import FunctionSpec
 
@@ -34,13 +35,7 @@ class SandboxLike(Protocol):
     on_idle: Callable[[Any], None]
     on_gone: Callable[[Any, str], None]
 
-    async def init(
-        self,
-        spec: FunctionSpec,
-        log: Callable[[bytes], None],
-        platform: Callable[[str], None],
-        extension: Callable[[str], None],
-    ) -> None: ...
+    async def init(self, spec: FunctionSpec, log: Log) -> None: ...
     def rehearse(self) -> None: ...
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool: ...
     def freeze(self) -> None: ...
@@ -49,12 +44,9 @@ class SandboxLike(Protocol):
     async def stop(self) -> None: ...
 
 
-class LogStream(Protocol):
+class LogStream(Log, Protocol):
     """Where a sandbox's output and the platform's lines about it go."""
 
-    def output(self, data: bytes) -> None: ...
-    def platform(self, line: str) -> None: ...  # or several at once, without the last line feed
-    def extension(self, line: str) -> None: ...  # the same
     def begin(self) -> None: ...
     def tail(self) -> bytes: ...
     def close(self) -> None: ...
@@ -66,14 +58,11 @@ class Logs(Protocol):
     def open(self, function_name: str, log_group: str, stream: str, config: LoggingConfig) -> LogStream: ...
 
 
-class _NoLog:
-    """The log of a stem: nobody writes to it."""
+class _NoLog(NoLog):
+    """The log of a stem."""
 
     __slots__ = ()
 
-    def output(self, data: bytes) -> None: ...
-    def platform(self, line: str) -> None: ...
-    def extension(self, line: str) -> None: ...
     def begin(self) -> None: ...
     def tail(self) -> bytes:
         return b""

@@ -309,7 +309,7 @@ class Pool:
         try:
             spec = spec_of(version, self._code_path, self._clock.wall(), provisioned=instance.provisioned)
             held.log = self._logs.open(version.name, spec.log_group, spec.log_stream, version.logging)
-            await held.sandbox.init(spec, held.log.output, held.log.platform, held.log.extension)
+            await held.sandbox.init(spec, held.log)
             if instance.provisioned and not held.sandbox.initialised:
                 raise InitFailed
         except Exception as error:

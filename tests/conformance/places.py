@@ -18,6 +18,7 @@ from sandbox.native import processes
 from sandbox.native.plain import HOST_ARCHITECTURE, PlainDriver
 from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.testing import PlainLog
 from tests.conformance.function import HANDLER, extension, script
 from tests.engine import DockerEngine
 from tests.processes import of_spawner
@@ -47,7 +48,7 @@ class Place:
         handle = await self.driver.create(self.key)
         user = User(await Sandbox.open(handle, self.key, clock=self.clock))
         try:
-            await user.sandbox.init(self.spec, user.write_log)
+            await user.sandbox.init(self.spec, PlainLog(user.write_log))
             yield handle, user
         finally:
             await user.sandbox.stop()

@@ -24,6 +24,7 @@ from sandbox.fake_driver import FakeDriver, FakeRuntime
 from sandbox.lifecycle import State
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import Sandbox
+from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, LoopClock, User, work
 
 TIMEOUT_S = 1.0
@@ -158,7 +159,7 @@ async def live(life: Life) -> None:
     outcomes: list[tuple[str, Outcome]] = []
     gone = False
     try:
-        await user.sandbox.init(SPEC, user.write_log)
+        await user.sandbox.init(SPEC, PlainLog(user.write_log))
         for behaviour, frozen in life.events:
             if frozen:
                 user.sandbox.freeze()

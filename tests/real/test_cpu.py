@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.native.driver import NativeHandle
 from sandbox.sandbox import Sandbox
+from sandbox.testing import PlainLog
 from tests.real.spawned import Spawned, call, spawned
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -56,7 +57,7 @@ async def burn(spawner: Spawned, *memories_mb: int) -> list[Burnt]:
     sandboxes = [await spawner.open(one) for one in specs]
     try:
         for sandbox, one in zip(sandboxes, specs, strict=True):
-            await sandbox.init(one, lambda data: None)
+            await sandbox.init(one, PlainLog())
             assert throttled(sandbox) == 0, "Init has all that there is"
         payload = json.dumps(SECONDS).encode()
         outcomes = await asyncio.gather(*(call(sandbox, payload, timeout_s=60) for sandbox in sandboxes))

@@ -18,6 +18,7 @@ import pytest
 from sandbox.errors import SandboxError
 from sandbox.native.cgroups import Cgroups
 from sandbox.outcome import Status
+from sandbox.testing import PlainLog
 from tests.real.product import eventually
 from tests.real.spawned import PYTHON, SPARES, Spawned, call, spawned
 
@@ -36,7 +37,7 @@ async def inside(host: Spawned, code: str, payload: Any = None, **settings: obje
     sandbox = await host.open(spec)
     lines: list[bytes] = []
     try:
-        await sandbox.init(spec, lines.append)
+        await sandbox.init(spec, PlainLog(lines.append))
         outcome = await call(sandbox, json.dumps(payload).encode())
         assert outcome.status is Status.SUCCESS, (outcome, b"".join(lines))
         return json.loads(outcome.payload)
@@ -226,8 +227,8 @@ async def test_a_neighbours_runtime_api_and_tmp_are_its_own(host: Spawned) -> No
     spec = host.spec(code)
     first, second = await asyncio.gather(host.open(spec), host.open(spec))
     try:
-        await first.init(spec, lambda _: None)
-        await second.init(spec, lambda _: None)
+        await first.init(spec, PlainLog())
+        await second.init(spec, PlainLog())
         assert json.loads((await call(first, b'"write"')).payload) == ["mine"]
         assert json.loads((await call(second, b'"read"')).payload) == []
     finally:
@@ -278,7 +279,7 @@ async def test_a_frozen_sandbox_does_not_run(host: Spawned) -> None:
     spec = host.spec(code)
     sandbox = await host.open(spec)
     try:
-        await sandbox.init(spec, lambda _: None)
+        await sandbox.init(spec, PlainLog())
         before = json.loads((await call(sandbox)).payload)
         sandbox.freeze()
         await asyncio.sleep(0.4)
@@ -331,7 +332,7 @@ async def test_stdout_can_be_opened_again(host: Spawned) -> None:
     sandbox = await host.open(spec)
     written: list[bytes] = []
     try:
-        await sandbox.init(spec, written.append)
+        await sandbox.init(spec, PlainLog(written.append))
         assert json.loads((await call(sandbox)).payload) == 0
     finally:
         await sandbox.stop()
@@ -361,7 +362,7 @@ async def test_what_was_read_or_imported_ahead_can_be_overridden(
     spec = host.spec({"app.py": code, **files}, environment=environment)
     sandbox = await host.open(spec)
     try:
-        await sandbox.init(spec, lambda _: None)
+        await sandbox.init(spec, PlainLog())
         assert json.loads((await call(sandbox)).payload) == expected
     finally:
         await sandbox.stop()
@@ -383,7 +384,7 @@ async def test_provided_runs_the_packages_bootstrap(host: Spawned) -> None:
     spec = host.spec({"bootstrap": bootstrap}, runtime="provided.al2023", handler="any")
     sandbox = await host.open(spec)
     try:
-        await sandbox.init(spec, lambda _: None)
+        await sandbox.init(spec, PlainLog())
         assert (await call(sandbox, b"12345")).payload == b'"bootstrap saw 5 bytes"'
     finally:
         await sandbox.stop()
@@ -400,7 +401,7 @@ async def test_every_python_found_runs(host: Spawned) -> None:
             continue
         sandbox = await host.open(spec)
         try:
-            await sandbox.init(spec, lambda _: None)
+            await sandbox.init(spec, PlainLog())
             assert json.loads((await call(sandbox)).payload) == [3, minor]
         finally:
             await sandbox.stop()
@@ -416,6 +417,6 @@ async def test_the_code_store_has_no_way_out(host: Spawned, tmp_path: Path) -> N
         sandbox = await host.open(spec)
         try:
             with pytest.raises(SandboxError):
-                await sandbox.init(spec, lambda _: None)
+                await sandbox.init(spec, PlainLog())
         finally:
             await sandbox.stop()

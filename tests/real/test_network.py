@@ -19,6 +19,7 @@ from gateway.cli.bench.instance import Instance
 from sandbox.native import nat, ruleset
 from sandbox.native.surroundings import nft
 from sandbox.sandbox import Sandbox
+from sandbox.testing import PlainLog
 from tests import leftovers
 from tests.conftest import client_for
 from tests.real.product import Product
@@ -103,7 +104,7 @@ async def function(spawner: Spawned) -> AsyncIterator[Sandbox]:
     spec = spawner.spec(CODE)
     sandbox = await spawner.open(spec)
     try:
-        await sandbox.init(spec, lambda _: None)
+        await sandbox.init(spec, PlainLog())
         yield sandbox
     finally:
         await sandbox.stop()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.testing import PlainLog
 from tests.processes import of_spawner
 from tests.real import extensions
 from tests.real.product import Product, eventually, package
@@ -203,7 +204,7 @@ async def test_a_cold_start_from_a_stem_takes_half_of_a_fresh_node_at_most(tmp_p
             user = User(await host.open(spec))
             try:
                 began = time.monotonic()
-                await user.sandbox.init(spec, user.write_log)
+                await user.sandbox.init(spec, PlainLog(user.write_log))
                 assert json.loads((await user.run()).payload) == {}
                 cold.append(time.monotonic() - began)
             finally:

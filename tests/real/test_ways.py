@@ -14,6 +14,7 @@ import pytest
 from gateway.cli.bench.instance import Instance
 from gateway.up import owner_of
 from sandbox.spec import StemKey
+from sandbox.testing import PlainLog
 from tests import leftovers
 from tests.conftest import client_for
 from tests.engine import DockerEngine
@@ -81,7 +82,7 @@ async def test_no_container_can_speak_for_another(bridged: Spawned) -> None:
     one, other = await bridged.open(spec), await bridged.open(spec)
     try:
         for sandbox in (one, other):
-            await sandbox.init(spec, lambda data: None)
+            await sandbox.init(spec, PlainLog())
         own, foreign = one._handle.runtime_api, other._handle.runtime_api
         assert (await call(one, f'{{"to": "{own}"}}'.encode())).payload == b'"connected"'
         assert (await call(one, f'{{"to": "{foreign}"}}'.encode())).payload == b'"TimeoutError"'

@@ -25,6 +25,7 @@ from gateway.scheduler.core import Core
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.state import Instance
 from gateway.scheduler.waiting import Ticket
+from sandbox.log import Log
 from sandbox.outcome import Outcome, Status, Work
 from sandbox.spec import FunctionSpec, StemKey
 from tests.sim.records import function, version
@@ -44,14 +45,7 @@ class Echo:
         self.on_gone: Callable[[Any, str], None] = lambda sandbox, reason: None
         self._loop = asyncio.get_running_loop()
 
-    async def init(
-        self,
-        spec: FunctionSpec,
-        log: Callable[[bytes], None],
-        platform: Callable[[str], None],
-        extension: Callable[[str], None],
-    ) -> None: ...
-
+    async def init(self, spec: FunctionSpec, log: Log) -> None: ...
     def rehearse(self) -> None: ...
     def invoke(self, work: Work, settled: Callable[[Outcome], None]) -> bool:
         self._loop.call_soon(self._answer, work, settled)

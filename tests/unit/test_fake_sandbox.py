@@ -11,7 +11,7 @@ import pytest
 from sandbox.errors import DriverUnavailable, SandboxError, SandboxGone
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import Sandbox
-from sandbox.testing import Behaviour, FakeHost, FakeSandbox, FakeState, Run
+from sandbox.testing import Behaviour, FakeHost, FakeSandbox, FakeState, PlainLog, Run
 from tests.sandboxes import KEY, SPEC, work
 
 pytestmark = pytest.mark.looptime
@@ -27,7 +27,7 @@ def nothing(data: bytes) -> None:
 
 async def ready(host: FakeHost) -> tuple[FakeSandbox, list[str]]:
     sandbox = await host.open(KEY)
-    await sandbox.init(SPEC, nothing)
+    await sandbox.init(SPEC, PlainLog())
     news: list[str] = []
     sandbox.on_idle = lambda sandbox: news.append("idle")
     sandbox.on_gone = lambda sandbox, reason: news.append(reason)
@@ -113,7 +113,7 @@ async def test_stop_settles_what_is_in_hand_and_may_come_twice() -> None:
     assert (await outcome).status is Status.FAILURE
     assert news == []
     with pytest.raises(SandboxGone):
-        await sandbox.init(SPEC, nothing)
+        await sandbox.init(SPEC, PlainLog())
 
 
 async def test_stop_and_death_during_init() -> None:
@@ -121,7 +121,7 @@ async def test_stop_and_death_during_init() -> None:
     for end in (FakeSandbox.stop, FakeSandbox.die):
         sandbox = await host.open(KEY)
         sandbox.on_gone = lambda sandbox, reason: pytest.fail("init tells it")
-        init = asyncio.get_running_loop().create_task(sandbox.init(SPEC, nothing))
+        init = asyncio.get_running_loop().create_task(sandbox.init(SPEC, PlainLog()))
         await asyncio.sleep(0.01)
         if (ending := end(sandbox)) is not None:
             await ending
@@ -138,7 +138,7 @@ async def test_ours_to_fail() -> None:
     host.behaviour = Behaviour(init_error=lambda spec: SandboxError("no"))
     sandbox = await host.open(KEY)
     with pytest.raises(SandboxError, match="no"):
-        await sandbox.init(SPEC, nothing)
+        await sandbox.init(SPEC, PlainLog())
     assert sandbox.state is FakeState.GONE
     assert host.live, "nobody has stopped it yet"
 
@@ -149,10 +149,10 @@ async def test_finds_a_user_who_breaks_the_rules() -> None:
     with pytest.raises(AssertionError):
         begin(sandbox)
     with pytest.raises(AssertionError):
-        await sandbox.init(dataclasses.replace(SPEC, runtime="python3.8"), nothing)
-    await sandbox.init(SPEC, nothing)
+        await sandbox.init(dataclasses.replace(SPEC, runtime="python3.8"), PlainLog())
+    await sandbox.init(SPEC, PlainLog())
     with pytest.raises(AssertionError):
-        await sandbox.init(SPEC, nothing)
+        await sandbox.init(SPEC, PlainLog())
     first = begin(sandbox)
     with pytest.raises(AssertionError):
         begin(sandbox)

@@ -24,6 +24,7 @@ from sandbox.native.plain import HOST_ARCHITECTURE, PlainDriver, PlainHandle
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import Sandbox
 from sandbox.spec import Architecture, FunctionSpec, StemKey
+from sandbox.testing import PlainLog
 from tests.sandboxes import SPEC, User, work
 
 RUNTIME = f"python3.{sys.version_info.minor}"
@@ -57,7 +58,7 @@ class Bench:
         sandbox = await Sandbox.open(await self.driver.create(spec.stem), spec.stem, clock=SystemClock())
         user = User(sandbox)
         try:
-            await sandbox.init(spec, user.write_log)
+            await sandbox.init(spec, PlainLog(user.write_log))
             yield user
         finally:
             await sandbox.stop()

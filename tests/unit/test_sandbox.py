@@ -22,6 +22,7 @@ from sandbox.fake_driver import MIB, FakeDriver, FakeRuntime
 from sandbox.lifecycle import IllegalEvent, State
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import ApiInside, Sandbox
+from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, LoopClock, User, echo, rig, work
 
 pytestmark = pytest.mark.looptime
@@ -122,7 +123,7 @@ async def test_processors_are_rationed_when_init_is_over() -> None:
         await echo(runtime)
 
     async with rig(script, init=False) as found:
-        init = asyncio.get_running_loop().create_task(found.sandbox.init(SPEC, found.user.write_log))
+        init = asyncio.get_running_loop().create_task(found.sandbox.init(SPEC, PlainLog(found.user.write_log)))
         await begun.wait()
         assert not found.handle.rationed
         over.set()
@@ -192,7 +193,7 @@ async def test_the_runtime_gets_its_environment() -> None:
     driver = FakeDriver(looking)
     handle = await driver.create(KEY)
     sandbox = await Sandbox.open(handle, KEY, clock=LoopClock(), credentials=Credentials("id", "key", "token"))
-    await sandbox.init(dataclasses.replace(SPEC, environment={"MINE": "1"}), lambda data: None)
+    await sandbox.init(dataclasses.replace(SPEC, environment={"MINE": "1"}), PlainLog())
     assert seen["AWS_LAMBDA_RUNTIME_API"] == handle.runtime_api
     assert (seen["MINE"], seen["AWS_ACCESS_KEY_ID"], seen["_HANDLER"]) == ("1", "id", "app.handler")
     await sandbox.stop()
@@ -219,7 +220,7 @@ async def test_the_runtime_gets_the_lambda_api_until_the_end(own: bool) -> None:
         handle.lambda_listener.close()
         handle.lambda_listener = None
     sandbox = await Sandbox.open(handle, KEY, clock=LoopClock(), lambda_api=ApiInside("http://127.0.0.1:9000", serve))
-    await sandbox.init(SPEC, lambda data: None)
+    await sandbox.init(SPEC, PlainLog())
     assert seen["AWS_ENDPOINT_URL_LAMBDA"] == (f"http://{handle.lambda_api}" if own else "http://127.0.0.1:9000")
     await sandbox.stop()
     assert news == (["served", "ended"] if own else [])
@@ -294,7 +295,7 @@ async def test_much_output_does_not_starve_the_loop() -> None:
         await runtime.respond(request_id, payload)
 
     async with rig(chatty, init=False) as made:
-        await made.sandbox.init(SPEC, lambda data: sizes.append(len(data)))
+        await made.sandbox.init(SPEC, PlainLog(lambda data: sizes.append(len(data))))
         outcome = made.user.begin(work())
         while not outcome.done():
             before = len(sizes)
@@ -642,7 +643,7 @@ async def test_no_runtime_at_all() -> None:
             await runtime.hang()
 
         made.driver.script = cannot
-        await made.sandbox.init(SPEC, made.user.write_log)
+        await made.sandbox.init(SPEC, PlainLog(made.user.write_log))
         outcome = await made.user.run()
         assert failure(outcome)["errorType"] == "Runtime.InvalidEntrypoint"
         assert failure(outcome)["errorMessage"].endswith(message)
@@ -684,7 +685,7 @@ async def test_gone_while_nothing_was_in_hand(when: str) -> None:
         with pytest.raises(SandboxGone):
             made.sandbox.invoke(work(), lambda outcome: None)
         with pytest.raises(SandboxGone):
-            await made.sandbox.init(SPEC, lambda data: None)
+            await made.sandbox.init(SPEC, PlainLog())
         made.sandbox.freeze()
         assert made.sandbox.memory_bytes() == 0
 
@@ -716,7 +717,7 @@ async def test_gone_during_init_is_told_by_init() -> None:
 
 async def _expect_gone(user: User) -> str:
     with pytest.raises(SandboxGone) as raised:
-        await user.sandbox.init(SPEC, user.write_log)
+        await user.sandbox.init(SPEC, PlainLog(user.write_log))
     return str(raised.value)
 
 
@@ -805,7 +806,7 @@ async def test_specialise_that_fails_is_raised_by_init(monkeypatch: pytest.Monke
     async with rig(usual, init=False) as made:
         monkeypatch.setattr(made.handle, "specialise", refused)
         with pytest.raises(SandboxError, match="no such code"):
-            await made.sandbox.init(SPEC, lambda data: None)
+            await made.sandbox.init(SPEC, PlainLog())
         assert made.user.news == []
         assert made.sandbox.state is State.DEAD
 
@@ -842,7 +843,7 @@ async def test_misuse_is_said_and_changes_nothing() -> None:
         with pytest.raises(IllegalEvent, match="frozen while busy"):
             made.sandbox.freeze()
         with pytest.raises(IllegalEvent, match="specialised while busy"):
-            await made.sandbox.init(SPEC, lambda data: None)
+            await made.sandbox.init(SPEC, PlainLog())
         assert (await outcome).payload == b"1"
         await made.user.idle()
     async with rig(usual, init=False) as made:

@@ -17,6 +17,7 @@ from sandbox.fake_driver import ExtensionScript, FakeDriver, FakeExtension, Fake
 from sandbox.lifecycle import State
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import Sandbox
+from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, WALL_S, LoopClock, Rig, User, echo, work
 
 pytestmark = pytest.mark.looptime
@@ -68,7 +69,7 @@ async def rig(
     user = User(await Sandbox.open(handle, KEY, clock=LoopClock()))
     try:
         wanted = dataclasses.replace(SPEC, extensions=tuple(driver.extensions), **(spec or {}))
-        await user.sandbox.init(wanted, user.write_log)
+        await user.sandbox.init(wanted, PlainLog(user.write_log))
         yield Rig(driver, handle, user)
     finally:
         await user.sandbox.stop()
@@ -618,15 +619,17 @@ async def test_lines_of_extensions_are_whole() -> None:
         await extension.print(b"wo\nlast")
         await extension.next_event(identifier)
 
-    platform: list[str] = []
+    lines: list[str] = []
     driver = FakeDriver(echo)
     driver.extensions["agent"] = agent
     sandbox = await Sandbox.open(await driver.create(KEY), KEY, clock=LoopClock())
     user = User(sandbox)
-    await sandbox.init(dataclasses.replace(SPEC, extensions=("agent",)), user.write_log, platform.append)
+    log = PlainLog(user.write_log)
+    log.extension = lines.append
+    await sandbox.init(dataclasses.replace(SPEC, extensions=("agent",)), log)
     await user.run()
-    assert platform[-2:] == ["one", "two"]
+    assert lines == ["one", "two"]
     await sandbox.stop()
     await driver.close()
-    assert platform[-1] == "last"
-    assert user.log == b""
+    assert lines[2:] == ["last"]
+    assert not any(line in user.log for line in (b"one", b"two", b"last"))

@@ -22,6 +22,7 @@ from sandbox.driver import ExitStatus
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import Sandbox
 from sandbox.spec import FunctionSpec
+from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, User
 
 pytest.importorskip("awslambdaric")
@@ -140,7 +141,7 @@ async def user(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     (tmp_path / "app.py").write_text(textwrap.dedent(FUNCTION))
     handle = ProcessHandle(tmp_path, getattr(request, "param", {}))
     made = User(await Sandbox.open(handle, KEY, clock=SystemClock()))
-    await made.sandbox.init(dataclasses.replace(SPEC, timeout_s=10), made.write_log)
+    await made.sandbox.init(dataclasses.replace(SPEC, timeout_s=10), PlainLog(made.write_log))
     yield made
     await made.sandbox.stop()
     await asyncio.sleep(0)

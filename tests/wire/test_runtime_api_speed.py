@@ -22,6 +22,7 @@ from sandbox.outcome import Outcome
 from sandbox.runtime_api import wire
 from sandbox.sandbox import Sandbox
 from sandbox.spec import FunctionSpec
+from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, work
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(120)]
@@ -123,7 +124,7 @@ class Handle:
 async def ours() -> float:
     """Processor seconds per invocation."""
     sandbox = await Sandbox.open(Handle(), KEY, clock=SystemClock())
-    await sandbox.init(SPEC, lambda data: None)
+    await sandbox.init(SPEC, PlainLog())
     done = asyncio.get_running_loop().create_future()
     left = INVOCATIONS
     job = work(BODY)
