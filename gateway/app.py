@@ -128,7 +128,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             return await Sandbox.open(handle, key, clock=clock, credentials=credentials, lambda_api=inside)
 
         tallies = Tallies(settings.metrics_functions)
-        policy = _policy(settings)
+        policy = _policy(settings, driver)
         pool = Pool(
             open_sandbox=open_sandbox,
             code_path=control.code.path,
@@ -234,9 +234,10 @@ def _credentials() -> Credentials:
     return Credentials(key_id, secrets.token_urlsafe(30), secrets.token_urlsafe(96))
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, driver: Driver) -> Policy:
+    memory_bytes = host.memory_budget_bytes(settings)
     return Policy(
-        memory_bytes=host.memory_budget_bytes(settings),
+        memory_bytes=memory_bytes,
         max_sandboxes=host.max_sandboxes(settings),
         concurrency=settings.concurrency_limit,
         request_rate=settings.request_rate,
@@ -249,8 +250,7 @@ def _policy(settings: Settings) -> Policy:
         if settings.freeze_provisioned_after_ms is None
         else settings.freeze_provisioned_after_ms / 1000,
         keep_alive_s=settings.keep_alive_s,
-        stems_min=settings.stems_min,
-        stems_max=settings.stems_max,
+        stems=lambda key: host.stems(settings, memory_bytes, light=driver.is_light(key)),
     )
 
 

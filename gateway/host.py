@@ -15,6 +15,11 @@ from sandbox.native.probe import resolves_localhost, room_for_sandboxes
 
 MIB: Final = 1 << 20
 SHARE_FOR_SANDBOXES: Final = 0.8
+STEMS: Final = 4  #: kept ready for each runtime in use
+MOST_STEMS: Final = 16  #: where it has many cold starts
+LIGHT_STEMS: Final = 32  #: kept ready of those that take little, where there is memory
+SHARE_FOR_STEMS: Final = 1 / 128  #: of the memory budget, for each kind of those
+LIGHT_STEM_BYTES: Final = 4 * MIB  #: a Python stem that has rehearsed
 _NO_MEMORY_KNOWN: Final = 1024 * MIB
 
 
@@ -24,6 +29,16 @@ def memory_budget_bytes(settings: Settings) -> int:
         return settings.memory_budget_mb * MIB
     limits = [limit for limit in (_available_bytes(), _cgroup_left_bytes()) if limit is not None]
     return int(min(limits, default=_NO_MEMORY_KNOWN) * SHARE_FOR_SANDBOXES)
+
+
+def stems(settings: Settings, memory_bytes: int, *, light: bool) -> tuple[int, int]:
+    """How many of a kind are kept ready at least and at most: what was set, else more of those that take little."""
+    least, most = settings.stems_min, settings.stems_max
+    if least is None:
+        least = STEMS if not light else min(max(STEMS, int(memory_bytes * SHARE_FOR_STEMS / LIGHT_STEM_BYTES)), LIGHT_STEMS)
+    if most is None:
+        most = max(MOST_STEMS, least)
+    return min(least, most), most
 
 
 def max_sandboxes(settings: Settings) -> int:

@@ -132,8 +132,15 @@ class Settings:
     keep_alive_s: float = _setting(
         600.0, "fixed: an unused sandbox is stopped after this long; worth: not before this, unless memory is short.", least=0
     )
-    stems_min: int = _setting(4, "Sandboxes without a function yet, kept ready for each runtime in use.", least=0, most=10_000)
-    stems_max: int = _setting(16, "The most of them that a runtime with many cold starts is given.", least=0, most=10_000)
+    stems_min: int | None = _setting(
+        None, "Sandboxes without a function yet, kept ready for each runtime in use. Default: 4; of those of Python and provided "
+        "runtimes, of 4 MB each, as many as a 128th of the memory budget holds, at most 32.",
+        least=0, most=10_000,
+    )  # fmt: skip
+    stems_max: int | None = _setting(
+        None, "The most of them that a runtime with many cold starts is given. Default: 16, or as many as are always ready.",
+        least=0, most=10_000,
+    )  # fmt: skip
     uid_base: int = _setting(
         2_000_000_000, "First of the user ids that sandboxes get, one each; nothing else on the host may use them.",
         least=1000, most=4_200_000_000,
@@ -229,8 +236,6 @@ def load(flags: Mapping[str, str | bool | None], env: Mapping[str, str], config:
     if "data_dir" not in values:
         values["data_dir"] = _default_data_dir(env)
     settings = Settings(**values)
-    if "stems_min" not in values and settings.stems_max < settings.stems_min:  # only one of the two was asked for
-        settings = dataclasses.replace(settings, stems_min=settings.stems_max)
     _check(settings)
     return settings
 
@@ -316,7 +321,7 @@ def _check(settings: Settings) -> None:
         _network("network_allow", text)
     if settings.network_range is not None:
         _network("network_range", settings.network_range, most=_LARGEST_RANGE, least=_SMALLEST_RANGE)
-    if settings.stems_max < settings.stems_min:
+    if settings.stems_max is not None and settings.stems_min is not None and settings.stems_max < settings.stems_min:
         raise SettingError(f"stems_max: {settings.stems_max} is less than stems_min, which is {settings.stems_min}")
 
 

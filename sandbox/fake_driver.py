@@ -458,6 +458,9 @@ class FakeDriver:
     async def look(self, key: StemKey) -> Support:
         return self.support(key)
 
+    def is_light(self, key: StemKey) -> bool:
+        return False
+
     def keep(self, keys: Collection[StemKey]) -> None:
         """Nothing is kept for functions."""
 

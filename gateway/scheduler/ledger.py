@@ -117,8 +117,11 @@ class Ledger:
     def supply(self, stem: StemKey, now: float) -> Supply:
         supply = self.supplies.get(stem)
         if supply is None:
-            least = 0 if stem.image else self.policy.stems_min  # one for each image would be one for each function
-            supply = self.supplies[stem] = Supply(stem, least, self.policy.stems_max, now)
+            policy = self.policy
+            least, most = policy.stems(stem) if policy.stems else (policy.stems_min, policy.stems_max)
+            if stem.image:  # one for each image would be one for each function
+                least = 0
+            supply = self.supplies[stem] = Supply(stem, least, most, now)
         return supply
 
     # --- tickets

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+
+from sandbox.spec import StemKey
 
 MIB = 1 << 20
 
@@ -25,4 +28,5 @@ class Policy:
     finish_wait_s: float = 0.1  #: longest wait for a sandbox that has answered but not asked for the next event
     stems_min: int = 4  #: kept ready for each (runtime, architecture) in use
     stems_max: int = 16
+    stems: Callable[[StemKey], tuple[int, int]] | None = None  #: instead of both, where not all kinds are alike
     stem_bytes: int = 8 * MIB  #: what a stem counts

@@ -4,7 +4,8 @@ A cold start claims a stem. If one is ready it is given away at once; if not, on
 whichever stem is made next, so that a stem that was asked for earlier serves a start that needs it now (late binding). A claim
 whose waiters have been served meanwhile is dropped, and its stem serves the next claim or stays a stem: nothing is wasted.
 
-How many are kept ready follows the misses: each claim that finds none raises the number, a minute without one lowers it.
+How many are kept ready follows the misses: each claim that finds none raises the number, a minute without one lowers it again,
+down to the least that are always kept of a kind.
 """
 
 from __future__ import annotations

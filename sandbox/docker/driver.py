@@ -19,6 +19,9 @@ class DockerDriver(NativeDriver):
             return Support(False, why_not)
         return self._support.get(key.runtime) or Support(True, "if the Docker Engine has an image for it")
 
+    def is_light(self, key: StemKey) -> bool:
+        return False
+
     def _asks(self, key: StemKey) -> bool:
         return True
 

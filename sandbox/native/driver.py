@@ -309,6 +309,10 @@ class NativeDriver:
         missing = Support(False, f"the native driver has no runtime {key.runtime}; in a container image it would run")
         return self._support.get(key.runtime, missing)
 
+    def is_light(self, key: StemKey) -> bool:
+        """Node.js has started by then, and takes tens of megabytes; whatever is emulated takes its time."""
+        return not key.image and key.architecture is HOST_ARCHITECTURE and not key.runtime.startswith("nodejs")
+
     async def look(self, key: StemKey) -> Support:
         """Raises DriverUnavailable, SandboxError."""
         support = self.support(key)

@@ -461,6 +461,9 @@ class PlainDriver:
     async def look(self, key: StemKey) -> Support:
         return self.support(key)
 
+    def is_light(self, key: StemKey) -> bool:
+        return False
+
     def keep(self, keys: Collection[StemKey]) -> None:
         """Nothing is kept for functions."""
 

@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as opened:
 
         def another(**settings: object) -> Product:
-            instance = Instance(data_dir, {"drain_s": 5, **settings})
+            instance = Instance(data_dir, {"drain_s": 5, "stems_min": 4, **settings})
             opened.callback(instance.close)
             client = client_for(instance.endpoint)
             opened.callback(client.close)

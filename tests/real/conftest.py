@@ -16,6 +16,8 @@ from tests.real.product import Product
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
+FEW = 4  #: stems: those that nobody needs only take time to make
+
 
 @pytest.fixture
 def product(lambent_up: Instance, lambda_client: LambdaClient) -> Iterator[Product]:
@@ -32,7 +34,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
     running: list[Instance] = []
 
     def start(*wrapper: str, **settings: object) -> Instance:
-        running.append(Instance(data_dir, settings, wrapper))
+        running.append(Instance(data_dir, {"stems_min": FEW, **settings}, wrapper))
         return running[-1]
 
     yield start

@@ -117,7 +117,7 @@ async def measure(flooded: str, neighbour: str) -> Found:
 
 
 def test_goodput_stays_at_its_peak_and_no_neighbour_starves(up: Callable[..., Instance]) -> None:
-    instance = up(memory_budget_mb=SANDBOXES * 128 + 40, queue_wait_s=QUEUE_WAIT_S, stems_max=2)
+    instance = up(memory_budget_mb=SANDBOXES * 128 + 40, queue_wait_s=QUEUE_WAIT_S, stems_min=2, stems_max=2)
     client = boto3.client(
         "lambda", endpoint_url=instance.endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x",
         config=Config(retries={"max_attempts": 0}),

@@ -16,10 +16,11 @@ from gateway.scheduler.keepalive.base import Prewarms
 from gateway.scheduler.keepalive.gaps import BINS, EDGES, FULL, Gaps, age_density, bin_of
 from gateway.scheduler.keepalive.hybrid import BIN_S, ENOUGH, Application, IdleTimes
 from gateway.scheduler.keepalive.hybrid import BINS as MINUTES
+from gateway.scheduler.keepalive.learner import REMEMBERED
 from gateway.scheduler.keepalive.overrides import Keep, keep_of
 from gateway.scheduler.keepalive.rhythm import Rhythm
 from gateway.scheduler.keepalive.use import LEVELS, UNKNOWN_S, Use
-from gateway.scheduler.keepalive.worth import REMEMBERED, Worth
+from gateway.scheduler.keepalive.worth import Worth
 from gateway.scheduler.policy import MIB, Policy
 from gateway.scheduler.state import Instance, State
 from sandbox.spec import Architecture, StemKey
@@ -165,7 +166,7 @@ def test_the_hybrid_policy_has_the_windows_of_the_study() -> None:
 
 
 def test_the_hybrid_policy_tells_levels_apart() -> None:
-    use = Application(version())
+    use = Application(version(), 0.0)
     for call in range(20):
         now = call * 600.0
         for level in (1, 2) if call % 4 == 0 else (1,):

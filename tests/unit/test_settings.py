@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.host import MIB, stems
 from gateway.settings import DEFINITIONS, SettingError, Settings, load, unknown, variable
 
 HOME = {"HOME": "/home/ada"}
@@ -92,7 +93,7 @@ def test_settings_survive_the_way_through_the_environment(file: Path) -> None:
         ({"network_allow": "10.0.0.1/8"}, {}, "", "network_allow: 10.0.0.1/8 has host bits set"),
         ({"network_range": "10.0.0.0/24"}, {}, "", "network_range: 10.0.0.0/24 is not an IPv4 network from /8 to /22"),
         ({"network_range": "fd00::/16"}, {}, "", "network_range: fd00::/16 is not an IPv4 network from /8 to /22"),
-        ({"stems_min": "20"}, {}, "", "stems_max: 16 is less than stems_min, which is 20"),
+        ({"stems_min": "3", "stems_max": "2"}, {}, "", "stems_max: 2 is less than stems_min, which is 3"),
     ],
 )
 def test_wrong_settings_are_told_with_their_source(
@@ -105,12 +106,26 @@ def test_wrong_settings_are_told_with_their_source(
     assert str(raised.value) == told.replace("FILE", str(file))
 
 
-def test_a_low_maximum_of_stems_lowers_their_minimum_unless_that_was_asked_for() -> None:
-    assert load({"stems_max": "2"}, HOME).stems_min == 2
-    assert load({"stems_max": "0"}, HOME).stems_min == 0
-    assert load({"stems_max": "9"}, HOME).stems_min == load({}, HOME).stems_min
-    with pytest.raises(SettingError, match="stems_max: 2 is less than stems_min, which is 3"):
-        load({"stems_max": "2", "stems_min": "3"}, HOME)
+@pytest.mark.parametrize(
+    ("asked", "memory_mb", "light", "heavy"),
+    [
+        ({}, 64 * 1024, (32, 32), (4, 16)),
+        ({}, 8 * 1024, (16, 16), (4, 16)),
+        ({}, 2 * 1024, (4, 16), (4, 16)),
+        ({}, 64, (4, 16), (4, 16)),
+        ({"stems_min": "2"}, 64 * 1024, (2, 16), (2, 16)),
+        ({"stems_min": "20"}, 64, (20, 20), (20, 20)),
+        ({"stems_max": "9"}, 64 * 1024, (9, 9), (4, 9)),
+        ({"stems_max": "0"}, 64 * 1024, (0, 0), (0, 0)),
+        ({"stems_min": "1", "stems_max": "3"}, 64 * 1024, (1, 3), (1, 3)),
+    ],
+)
+def test_stems_that_take_little_are_more_where_there_is_memory(
+    asked: dict[str, str], memory_mb: int, light: tuple[int, int], heavy: tuple[int, int]
+) -> None:
+    settings = load(asked, HOME)
+    assert stems(settings, memory_mb * MIB, light=True) == light
+    assert stems(settings, memory_mb * MIB, light=False) == heavy
 
 
 def test_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:

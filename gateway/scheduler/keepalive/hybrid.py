@@ -15,17 +15,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway.records import FunctionVersion
 from gateway.scheduler.index import Index
-from gateway.scheduler.keepalive.base import Name, Pattern, Prewarm, Prewarms, oldest
+from gateway.scheduler.keepalive.base import Prewarm, oldest
+from gateway.scheduler.keepalive.learner import Learner
 from gateway.scheduler.state import Instance
-
-if TYPE_CHECKING:
-    from gateway.scheduler.group import Group
 
 BIN_S: Final = 60.0
 BINS: Final = 240
@@ -36,7 +32,6 @@ VARIATION: Final = 2.0
 ENOUGH: Final = 10
 FORECAST_MARGIN: Final = 0.15
 WEIGHT: Final = 0.3  #: of the newest idle time in the forecast
-REMEMBERED: Final = 20_000
 LEVELS: Final = 64
 
 
@@ -93,7 +88,7 @@ class Application:
 
     __slots__ = ("levels", "version")
 
-    def __init__(self, version: FunctionVersion) -> None:
+    def __init__(self, version: FunctionVersion, now: float) -> None:
         self.version: FunctionVersion | None = version
         self.levels: list[IdleTimes] = []
 
@@ -111,35 +106,15 @@ class Application:
             self.levels[level - 1].free_s = now
 
 
-class Hybrid:
+class Hybrid(Learner[Application]):
     """Lets go and starts again by the histograms."""
 
-    __slots__ = ("_prewarms", "_uses")
+    __slots__ = ()
 
     pause_s = 0.0
 
     def __init__(self) -> None:
-        self._uses: OrderedDict[Name, Application] = OrderedDict()
-        self._prewarms = Prewarms()
-
-    def known(self, group: Group, now: float) -> Pattern | None:
-        name = group.key[0], group.key[1]
-        use = self._uses.get(name)
-        if use is None:
-            use = self._uses[name] = Application(group.version)
-            if len(self._uses) > REMEMBERED:
-                forgotten, _ = self._uses.popitem(last=False)
-                self._prewarms.drop(forgotten)
-        else:
-            use.version = group.version
-            self._uses.move_to_end(name)
-        return use
-
-    def retired(self, name: Name) -> None:
-        use = self._uses.get(name)
-        if use is not None:
-            use.version = None
-        self._prewarms.drop(name)
+        super().__init__(Application)
 
     def keep_until(self, instance: Instance, now: float) -> float:
         group = instance.group
@@ -159,13 +134,3 @@ class Hybrid:
 
     def victim(self, index: Index, spared: Instance | None, now: float) -> Instance | None:
         return oldest(index, spared)
-
-    def due(self, now: float) -> Iterator[Prewarm]:
-        return self._prewarms.due(now)
-
-    def postpone(self, prewarm: Prewarm, due_s: float) -> None:
-        prewarm.due_s = due_s
-        self._prewarms.add(prewarm)
-
-    def next_s(self) -> float:
-        return self._prewarms.next_s()

@@ -15,13 +15,12 @@ took, at least `least_s` and until the next beat is over; and a day if nothing i
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from gateway.scheduler.index import Index
-from gateway.scheduler.keepalive.base import Name, Pattern, Prewarm, Prewarms, oldest
+from gateway.scheduler.keepalive.base import Prewarm, oldest
 from gateway.scheduler.keepalive.gaps import LEAST_S
+from gateway.scheduler.keepalive.learner import Learner
 from gateway.scheduler.keepalive.use import Use
 from gateway.scheduler.scaling import COLD_GUESS_S
 from gateway.scheduler.state import Instance
@@ -30,48 +29,27 @@ if TYPE_CHECKING:
     from gateway.scheduler.group import Group
 
 DRAWN: Final = 48  #: groups of which the least worth goes
-REMEMBERED: Final = 20_000  #: functions without a sandbox that are not forgotten; 0.5 kB each, and 0.2 kB for each further level
 RESTORED: Final = 0.01  #: of a use, what starting it again in time costs
 LEAD_S: Final = 1.0  #: between the start of a sandbox and the earliest time at which it may be used, beside its cold start
 
 
-class Worth:
+class Worth(Learner[Use]):
     """Keeps by worth, and starts before the beat."""
 
-    __slots__ = ("_groups", "_least_s", "_listed", "_prewarms", "_random", "_sweep_at", "_uses")
+    __slots__ = ("_groups", "_least_s", "_listed", "_random", "_sweep_at")
 
     pause_s = LEAST_S
 
     def __init__(self, least_s: float) -> None:
+        super().__init__(Use)
         self._least_s = least_s
-        self._uses: OrderedDict[Name, Use] = OrderedDict()  #: the one whose group was made longest ago first
         self._groups: list[Group] = []  #: those that may have a frozen sandbox, in no order
         self._listed: set[Group] = set()
         self._sweep_at = 64
-        self._prewarms = Prewarms()
         self._random = random.Random(0)
 
     def __repr__(self) -> str:
         return f"<Worth {len(self._uses)} functions, {len(self._prewarms)} to be started>"
-
-    def known(self, group: Group, now: float) -> Pattern | None:
-        name = group.key[0], group.key[1]
-        use = self._uses.get(name)
-        if use is None:
-            use = self._uses[name] = Use(group.version, now)
-            if len(self._uses) > REMEMBERED:
-                forgotten, _ = self._uses.popitem(last=False)
-                self._prewarms.drop(forgotten)
-        else:
-            use.version = group.version
-            self._uses.move_to_end(name)
-        return use
-
-    def retired(self, name: Name) -> None:
-        use = self._uses.get(name)
-        if use is not None:
-            use.version = None
-        self._prewarms.drop(name)
 
     def keep_until(self, instance: Instance, now: float) -> float:
         group = instance.group
@@ -130,16 +108,6 @@ class Worth:
             elif ahead_s > -rhythm.margin_s:
                 density = 1 / (max(0.0, ahead_s) + rhythm.margin_s)
         return density * _cold_s(group) / max(1, instance.memory_bytes)
-
-    def due(self, now: float) -> Iterator[Prewarm]:
-        return self._prewarms.due(now)
-
-    def postpone(self, prewarm: Prewarm, due_s: float) -> None:
-        prewarm.due_s = due_s
-        self._prewarms.add(prewarm)
-
-    def next_s(self) -> float:
-        return self._prewarms.next_s()
 
 
 def _use(group: Group) -> Use:
