@@ -195,7 +195,8 @@ class Sandbox(Inside):
             await self._renewed()
         if self.state is not State.INIT:
             raise SandboxGone(error_type if status == "gone" else None)
-        self._handle.ration()
+        # In the next turn of the loop: the event that waits for this is handed over in this one.
+        asyncio.get_running_loop().call_soon(self._handle.ration)
         self.state = lifecycle.following(self.state, Event.INITIALISED)
 
     def rehearse(self) -> None:
