@@ -324,8 +324,9 @@ class Spawner:
         wanted = Specialisation.of(message)
         mounts: list[str] = []
         fds: list[int] = []
-        if not jail.specialised:
-            try:
+        out: list[int] = []
+        try:
+            if not jail.specialised:
                 for target, path in (("/var/task", wanted.code), ("/opt", wanted.opt)):
                     if path is not None:
                         fds.append(self._code_tree(path))
@@ -333,19 +334,20 @@ class Spawner:
                 if wanted.tmp_mb != DEFAULT_TMP_MB:
                     fds.append(await self._loop.run_in_executor(None, self._volumes.create, wanted.tmp_mb))
                     mounts.append("/tmp")
+                if jail.stopping:  # meanwhile, and so perhaps without a cgroup any more
+                    raise Ended("it was stopped")
                 self._placed(jail, mounts, fds)
-            except BaseException:
-                for fd in fds:
-                    os.close(fd)
-                raise
-            jail.group.limit_memory(wanted.memory_mb << 20)
-        out: list[int] = []
-        if wanted.extensions and not jail.has_extension_log:
-            jail.has_extension_log = True
-            log_r, log_w = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(log_r, False)
-            out.append(log_r)
-            fds.append(log_w)
+                jail.group.limit_memory(wanted.memory_mb << 20)
+            if wanted.extensions and not jail.has_extension_log:
+                log_r, log_w = os.pipe2(os.O_CLOEXEC)
+                out.append(log_r)
+                fds.append(log_w)
+                os.set_blocking(log_r, False)
+                jail.has_extension_log = True
+        except BaseException:
+            for fd in (*fds, *out):
+                os.close(fd)
+            raise
         try:
             jail.specialise(wanted.for_init(mounts, self._config.uid_base), fds)
         except Ended:
@@ -406,6 +408,7 @@ class Spawner:
         await self._engine.close()
         await self._imaged.close()
         self._porters.remove()
+        os.close(self._code_fd)
 
 
 async def native(config: Config, networks: Networks) -> Spawner:
