@@ -138,9 +138,8 @@ class Inside:
         return compose(spec, self._handle.runtime_api, self._credentials, self._lambda_endpoint)
 
     def _extension_failed(self, failure: Failure) -> None:
-        if self.state is State.INIT:
+        if self.state is State.INIT and self._end_init("error", failure.error_type):
             self._stop_waiting()
-            self._end_init("error", failure.error_type)
             return
         if self._work is not None and self._initialising:
             self._report_init("invoke", "error", failure.error_type)
@@ -228,13 +227,20 @@ class Inside:
         self.state = lifecycle.following(self.state, _RELEASED)
         self.on_idle(self)
 
-    def _end_init(self, status: str, error_type: str | None) -> None:
-        """The first Init has ended; nothing for any later one."""
-        if self._init_ended is not None and not self._init_ended.done():
-            self._deadline.clear()
-            if status == "success":
-                self._init_s = self._clock.monotonic() - self._began_s
-            self._init_ended.set_result((status, error_type))
+    def _end_init(self, status: str, error_type: str | None) -> bool:
+        """The first Init has ended; nothing for any later one.
+
+        Returns whether `init` sees to what follows. Not so where it had gone well already: `init` wakes a turn later, and what
+        ends a runtime between is no end of its Init any more.
+        """
+        assert self._init_ended is not None
+        if self._init_ended.done():
+            return self._init_ended.cancelled() or self._init_ended.result()[0] != "success"
+        self._deadline.clear()
+        if status == "success":
+            self._init_s = self._clock.monotonic() - self._began_s
+        self._init_ended.set_result((status, error_type))
+        return True
 
     @property
     def _initialising(self) -> bool:
@@ -324,7 +330,8 @@ class Inside:
         self._close(failures.broken(reason))
         if silence:
             self._silence()
-        self._end_init("gone", reason)
+        if self._init_ended is not None:
+            self._end_init("gone", reason)
 
     def _silence(self) -> None:
         self._unobserve()

@@ -192,6 +192,7 @@ class Sandbox(Inside):
         if status in ("error", "timeout"):
             self._report_init("init", status, error_type)
             self._spoil("timeout" if status == "timeout" else "failure")
+        if self._spoilt:  # also where it ended after an Init that went well, before this woke
             await self._renewed()
         if self.state is not State.INIT:
             raise SandboxGone(error_type if status == "gone" else None)
@@ -437,8 +438,7 @@ class Sandbox(Inside):
         failure = failures.exited(status)
         if (announced := self._announced()) is not None:  # by an internal extension, which ends with its runtime
             failure = dataclasses.replace(failure, error_type=announced)
-        if self.state is State.INIT:
-            self._end_init("error", self._init_error[2] if self._init_error else failure.error_type)
+        if self.state is State.INIT and self._end_init("error", self._init_error[2] if self._init_error else failure.error_type):
             return
         if self._work is None:
             self._close(failure)
@@ -457,10 +457,8 @@ class Sandbox(Inside):
     def _init_error_over(self) -> None:
         """The runtime has reported an init error, and does not end by itself."""
         self._stop_waiting()
-        if self.state is State.INIT:
-            assert self._init_error is not None
-            self._end_init("error", self._init_error[2])
-        else:
+        assert self._init_error is not None
+        if self.state is not State.INIT or not self._end_init("error", self._init_error[2]):
             self._spoil("failure")
 
     def _extension_stays(self, extension: Extension) -> None:

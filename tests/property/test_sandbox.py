@@ -28,7 +28,7 @@ from sandbox.testing import PlainLog
 from tests.sandboxes import KEY, SPEC, LoopClock, User, work
 
 TIMEOUT_S = 1.0
-INITS = ("well", "slow", "error", "error and stay", "exit", "hang")
+INITS = ("well", "slow", "error", "error and stay", "exit", "ask and exit", "hang")
 BEHAVIOURS = (
     "answer",
     "slow",
@@ -90,6 +90,9 @@ class Runtimes:
                 await runtime.init_error(b"{}")
                 await runtime.hang()
             case "exit":
+                runtime.exit(1)
+            case "ask and exit":
+                await runtime.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n")
                 runtime.exit(1)
             case "hang":
                 await runtime.hang()

@@ -18,7 +18,7 @@ from sandbox import sandbox as module
 from sandbox.driver import ExitStatus
 from sandbox.environment import Credentials
 from sandbox.errors import SandboxError, SandboxGone
-from sandbox.fake_driver import MIB, FakeDriver, FakeRuntime
+from sandbox.fake_driver import MIB, FakeDriver, FakeExtension, FakeRuntime
 from sandbox.lifecycle import IllegalEvent, State
 from sandbox.outcome import Outcome, Status
 from sandbox.sandbox import ApiInside, Sandbox
@@ -618,6 +618,46 @@ async def test_exit_in_every_init() -> None:
         assert failure(outcome)["errorMessage"].endswith("Error: Runtime exited with error: exit status 127")
         assert outcome.status is Status.FAILURE
         assert b"Phase: invoke\tStatus: error\tError Type: Runtime.ExitError\n" in made.user.log
+
+
+@pytest.mark.parametrize("who", ["runtime", "extension"])
+async def test_an_end_in_the_turn_in_which_init_ends_is_none_of_its_init(who: str) -> None:
+    """The first event goes to a new environment, not to the dead one until its time-out."""
+    begun: list[int] = []
+
+    async def numbered(runtime: FakeRuntime) -> None:
+        begun.append(len(begun))
+        number = len(begun)
+        while True:
+            request_id, _ = await runtime.next()
+            await runtime.respond(request_id, str(number).encode())
+
+    async def agent(extension: FakeExtension) -> None:
+        identifier = await extension.register("agent")
+        while True:
+            await extension.next_event(identifier)
+
+    async with rig(numbered, init=False) as made:
+        made.driver.extensions = {"agent": agent}
+
+        def end() -> None:
+            if who == "runtime":
+                made.handle.on_exit(ExitStatus(code=1))
+            else:
+                made.handle.on_extension_exit("agent", ExitStatus(code=1))
+
+        def write(line: bytes) -> None:
+            if b"platform.initReport" in line and len(begun) == 1:
+                # Before the turn in which the task of `init` wakes, whose Init is just about to be over.
+                asyncio.get_running_loop().call_soon(end)
+
+        extensions = ("agent",) if who == "extension" else ()
+        await made.sandbox.init(dataclasses.replace(SPEC, log_format="JSON", extensions=extensions), PlainLog(write))
+        assert made.sandbox.state is State.READY
+        assert not made.sandbox.initialised
+        outcome = await made.user.run()
+        assert (outcome.status, outcome.payload) == (Status.SUCCESS, b"2")
+        assert made.sandbox.initialised
 
 
 async def test_silent_exit_after_an_earlier_init_error_is_explained_by_that() -> None:
