@@ -135,8 +135,7 @@ class Core(Providing):
                 provision.claimed -= 1
                 self.start_provisioned(instance, provision, now, out)
             else:
-                supply.ready[instance] = None
-                self.budget.shelve(instance.memory_bytes)
+                self.stock(instance)
         self.tend(supply, now, out)
         self.feed(now, out)
         return out
@@ -148,6 +147,7 @@ class Core(Providing):
         self.budget.give_back(instance.memory_bytes, 1)
         supply = self.supplies[instance.stem]
         supply.failed(now, error, final=final)
+        self.stirring[supply] = None
         self.tallies.totals.stem_failures.add(instance.stem.runtime)
         while final and supply.claims:
             group, _ = supply.claims.popleft()
@@ -229,11 +229,9 @@ class Core(Providing):
         state = instance.state
         instance.see(Event.DIED)
         if state is State.STEM:
-            supply = self.supplies[instance.stem]
-            del supply.ready[instance]
-            self.budget.unshelve(instance.memory_bytes)
+            self.unstock(instance)
             self.stop(instance, out)
-            self.tend(supply, now, out)
+            self.tend(self.supplies[instance.stem], now, out)
             return out
         group = instance.group
         if state is State.STARTING:
@@ -285,6 +283,7 @@ class Core(Providing):
         supply = self.supply(stem, now)
         supply.users += change
         self.tend(supply, now, out)
+        self.rest(supply, now)
         return out
 
     def retired(self, key: Key, now: float) -> Sequence[Command]:
@@ -367,9 +366,10 @@ class Core(Providing):
         for prewarm in list(self.keepalive.due(now)):
             self.prewarm(prewarm, now, out)
         self.cool_kept(now, out)
-        for supply in self.supplies.values():
+        for supply in list(self.stirring):
             supply.decay(now)
             self.tend(supply, now, out)
+            self.rest(supply, now)
         self.feed(now, out)
         self.wake(self.cooling.next_s())
         self.wake(self.keepalive.next_s())
@@ -400,4 +400,5 @@ class Core(Providing):
         for supply in self.supplies.values():
             while supply.claims:
                 self.drop_claim(supply.claims.popleft()[0])
+            self.stirring[supply] = None
         return out

@@ -44,6 +44,8 @@ class Ledger:
         self.index = Index()
         self.budget = Budget(policy.memory_bytes, policy.max_sandboxes)
         self.supplies: dict[StemKey, Supply] = {}
+        self.stirring: dict[Supply, None] = {}  #: those that `tick` has to look at: all others are quiet
+        self.stems: dict[Instance, None] = {}  #: those that are ready, of all supplies, oldest first
         self.provisions = Provisions()
         self.starved: OrderedDict[Group, None] = OrderedDict()
         self.waiting = 0  #: QUEUED tickets of all groups
@@ -58,10 +60,9 @@ class Ledger:
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
-        stems = sum(len(supply.ready) for supply in self.supplies.values())
         return (
             f"<{type(self).__name__} [Invocations: {self.in_flight - self.waiting} running, {self.waiting} waiting | Sandboxes: "
-            f"{self.coming} coming, {len(self.index.warm)} warm, {len(self.index.frozen)} frozen, {stems} stems]>"
+            f"{self.coming} coming, {len(self.index.warm)} warm, {len(self.index.frozen)} frozen, {len(self.stems)} stems]>"
         )
 
     @property
@@ -99,7 +100,7 @@ class Ledger:
         share.groups[group] = None
         group.pattern = self.keepalive.known(group, now)
         group.keep = self.keeps.get(version.name)
-        self.supply(group.stem, now)
+        self.supply(group.stem, now).groups += 1
         return group
 
     def forget(self, group: Group) -> None:
@@ -113,6 +114,10 @@ class Ledger:
             self.unlink(group)
         del group.share.groups[group]
         self.admission.forget(group.share)
+        supply = self.supplies[group.stem]
+        supply.groups -= 1
+        if not supply.users:  # this may have been the last; `tick` looks, for who forgets is in the middle of something
+            self.stirring[supply] = None
 
     def supply(self, stem: StemKey, now: float) -> Supply:
         supply = self.supplies.get(stem)
@@ -123,6 +128,28 @@ class Ledger:
                 least = 0
             supply = self.supplies[stem] = Supply(stem, least, most, now)
         return supply
+
+    def rest(self, supply: Supply, now: float) -> None:
+        """Look at it no more where nothing is to be done about it; drop it where nothing ever will, not while it backs off."""
+        if supply.forsaken and now >= supply.retry_s:
+            self.stirring.pop(supply, None)
+            del self.supplies[supply.key]
+        elif supply.quiet(now):
+            self.stirring.pop(supply, None)
+
+    def stock(self, instance: Instance) -> None:
+        """A stem is ready and nobody waits for it."""
+        self.supplies[instance.stem].ready[instance] = None
+        self.stems[instance] = None
+        self.budget.shelve(instance.memory_bytes)
+
+    def unstock(self, instance: Instance) -> None:
+        """A ready stem is none any more: it was claimed, let go, or died."""
+        supply = self.supplies[instance.stem]
+        del supply.ready[instance]
+        del self.stems[instance]
+        self.stirring[supply] = None
+        self.budget.unshelve(instance.memory_bytes)
 
     # --- tickets
 
@@ -201,9 +228,9 @@ class Ledger:
         """Let go of an idle sandbox or a stem."""
         if hasattr(instance, "group"):
             self.index.remove(instance)
+            self.budget.unshelve(instance.memory_bytes)
         else:
-            del self.supplies[instance.stem].ready[instance]
-        self.budget.unshelve(instance.memory_bytes)
+            self.unstock(instance)
         instance.see(Event.RETIRED)
         self.stop(instance, out)
 
@@ -238,6 +265,7 @@ class Ledger:
         supply = self.supplies[group.stem]
         supply.starting += 1
         supply.disturbed(now)
+        self.stirring[supply] = None
         out.append(Specialise(instance))
 
     def unkeep(self, instance: Instance, provision: Provision) -> None:
@@ -259,6 +287,7 @@ class Ledger:
         supply = self.supplies[instance.stem]
         supply.starting -= 1
         supply.disturbed(now)
+        self.stirring[supply] = None
 
     def drop_claim(self, group: Group) -> None:
         """A start is not needed any more, or will not be."""

@@ -102,6 +102,7 @@ class Providing(Moves):
         supply = self.supplies[provision.group.stem]
         while provision.lacks < 0 and provision.claimed:
             supply.provisions.remove(provision)
+            self.stirring[supply] = None
             self.drop_provision(provision)
         busy = [one for one in provision.members if one not in provision.idle]
         for instance in [*provision.starting, *busy, *provision.idle]:

@@ -53,7 +53,7 @@ class Rooms(Ledger):
         elif fairness.soon(group, self.starved, self.cold_guess_s(group), now):
             self.evict_stale(self.index.frozen, need_bytes, need_count, spared, now, out)
         else:
-            for victim in eviction.victims(self.index, self.supplies.values(), self.keepalive, spared, now):
+            for victim in eviction.victims(self.index, self.stems, self.keepalive, spared, now):
                 if not budget.lacking(need_bytes, need_count):
                     break
                 if fairness.spares(group, victim, now):
@@ -99,14 +99,14 @@ class Rooms(Ledger):
         else:
             room = self.room(group, group.memory_bytes, 1, None, now, out)
         if room is Room.FREE and stem is not None:
-            del supply.ready[stem]
-            self.budget.unshelve(stem_bytes)
+            self.unstock(stem)
         return room, stem
 
     # --- stems
 
     def tend(self, supply: Supply, now: float, out: Out) -> None:
         """Ask for the stems that are owed and those to be kept ready; let go what is too many."""
+        self.stirring[supply] = None
         while supply.surplus > 0:
             self.retire(next(iter(supply.ready)), out)
         if supply.target > supply.least:

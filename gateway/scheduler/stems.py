@@ -6,6 +6,10 @@ whose waiters have been served meanwhile is dropped, and its stem serves the nex
 
 How many are kept ready follows the misses: each claim that finds none raises the number, a minute without one lowers it again,
 down to the least that are always kept of a kind.
+
+There may be as many kinds as functions, because an image's stems are nobody else's. So only a `Supply` that wants something, now
+or with time, is looked at (`quiet`), and one of an image that no function has any more is dropped (`forsaken`). That of a runtime
+stays: there are a few dozen, and what it has learned is for the next function.
 """
 
 from __future__ import annotations
@@ -30,11 +34,11 @@ CALM_S: Final = 0.005  #: after a start, before stems are refilled: its invocati
 
 
 class Supply:
-    """The stems of one (runtime, architecture)."""
+    """The stems of one (runtime, architecture), or of one image."""
 
     __slots__ = (
-        "_failures", "calm_s", "changed_s", "claims", "cold_s", "error", "final", "key", "least", "making", "most",
-        "provisions", "ready", "retry_s", "starting", "target", "users",
+        "_failures", "calm_s", "changed_s", "claims", "cold_s", "error", "final", "groups", "key", "least", "making",
+        "most", "provisions", "ready", "retry_s", "starting", "target", "users",
     )  # fmt: skip
 
     def __init__(self, key: StemKey, least: int, most: int, now: float) -> None:
@@ -44,6 +48,7 @@ class Supply:
         self.target = least  #: to be kept ready
         self.changed_s = now
         self.users = 0  #: versions of functions that need this runtime
+        self.groups = 0  #: groups whose sandboxes are made of these
         self.ready: dict[Instance, None] = {}  #: oldest first
         self.making = 0
         self.claims: deque[tuple[Group, float]] = deque()  #: starts that wait for a stem, and since when
@@ -126,3 +131,13 @@ class Supply:
     def surplus(self) -> int:
         """Stems ready beyond what is wanted."""
         return len(self.ready) - self.wanted
+
+    def quiet(self, now: float) -> bool:
+        """Whether there is nothing to do about it, however long one waits, until something happens to it."""
+        due = self.surplus > 0 or self.owed or self.refill(now) > 0
+        return not (due or self.target > self.least or now < self.retry_s or now < self.calm_s)
+
+    @property
+    def forsaken(self) -> bool:
+        """Whether nothing is left of it that anybody could ask for: of an image that no function has any more."""
+        return bool(self.key.image) and not (self.users or self.groups or self.ready or self.making)

@@ -29,7 +29,7 @@ from gateway.scheduler.provision import PARALLEL, Status
 from gateway.scheduler.state import Instance, State
 from gateway.scheduler.waiting import NOBODY, Place, Ticket
 from sandbox.spec import Architecture, StemKey
-from tests.sim.records import version
+from tests.sim.records import of_image, version
 
 MEMORY_MB = {"small": 128, "middle": 256, "large": 700, "huge": 2048}
 NAMES = st.sampled_from(list(MEMORY_MB))
@@ -218,13 +218,15 @@ class Machine(RuleBasedStateMachine):
         self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
         self.targets[name] = 0
 
-    @rule(name=NAMES)
-    def change_runtime(self, name: str) -> None:
+    @rule(name=NAMES, kind=st.sampled_from([PYTHON, NODE, "sha256:a", "sha256:b", "sha256:c"]))
+    def change_runtime(self, name: str, kind: StemKey | str) -> None:
         """As the pool does it: stems of a runtime that nobody uses any more go."""
         old = self.versions[name]
-        new = dataclasses.replace(
-            old, generation=old.generation + 1, runtime=NODE.runtime if old.stem == PYTHON else PYTHON.runtime
-        )
+        image = of_image(kind) if isinstance(kind, str) else None
+        runtime = "" if isinstance(kind, str) else kind.runtime
+        new = dataclasses.replace(old, generation=old.generation + 1, runtime=runtime, image=image)
+        if new.stem == old.stem:
+            return
         self.versions[name] = new
         self.perform(self.core.retired((old.name, old.version, old.generation), self.now))
         self.targets[name] = 0
@@ -346,6 +348,10 @@ class Machine(RuleBasedStateMachine):
             assert (supply.making, supply.starting) == (own[State.MAKING], own[State.STARTING])
             assert supply.users == sum(one.stem == key for one in self.versions.values()) or self.core.closing
             assert supply.users or not supply.ready, "stems of a runtime that no function uses"
+            assert supply.groups == sum(group.stem == key for group in self.groups())
+            assert supply in self.core.stirring or (supply.quiet(self.now) and not supply.forsaken), "nobody would see to it"
+        assert set(self.core.stems) == set(self.among(State.STEM))
+        assert set(self.core.stirring) <= set(self.core.supplies.values())
 
     @invariant()
     def what_is_provisioned_is_kept(self) -> None:

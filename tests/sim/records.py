@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.records import Alias, Function, FunctionVersion, LoggingConfig
-from sandbox.spec import Architecture
+from gateway.records import Alias, Function, FunctionVersion, ImageCode, LoggingConfig
+from sandbox.spec import Architecture, Image
 
 
 def version(
@@ -41,6 +41,12 @@ def version(
         last_modified="2026-01-01T00:00:00.000+0000",
         revision_id="1",
         state=state,
+    )
+
+
+def of_image(image_id: str) -> ImageCode:
+    return ImageCode(
+        uri="registry.test/one:latest", image=Image(id=image_id, resolved_uri="", size_bytes=1, architecture="amd64")
     )
 
 
