@@ -322,11 +322,12 @@ class Spawner:
     async def _specialise(self, jail: Jail, message: Message) -> list[int]:
         """What the gateway gets for it: the extensions' log, if they begin for the first time."""
         wanted = Specialisation.of(message)
+        first = not jail.specialised
         mounts: list[str] = []
         fds: list[int] = []
         out: list[int] = []
         try:
-            if not jail.specialised:
+            if first:
                 for target, path in (("/var/task", wanted.code), ("/opt", wanted.opt)):
                     if path is not None:
                         fds.append(self._code_tree(path))
@@ -337,7 +338,6 @@ class Spawner:
                 if jail.stopping:  # meanwhile, and so perhaps without a cgroup any more
                     raise Ended("it was stopped")
                 self._placed(jail, mounts, fds)
-                jail.group.limit_memory(wanted.memory_mb << 20)
             if wanted.extensions and not jail.has_extension_log:
                 log_r, log_w = os.pipe2(os.O_CLOEXEC)
                 out.append(log_r)
@@ -350,7 +350,9 @@ class Spawner:
             raise
         try:
             jail.specialise(wanted.for_init(mounts, self._config.uid_base), fds)
-        except Ended:
+            if first:  # init takes longer to mount and to wake the runtime than this takes, and does it meanwhile
+                jail.group.limit_memory(wanted.memory_mb << 20)
+        except BaseException:
             for fd in out:
                 os.close(fd)
             raise
