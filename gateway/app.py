@@ -54,6 +54,7 @@ from gateway.status import Status
 from gateway.store.db import StoreError
 from gateway.tally import Tallies
 from gateway.up import CODE, LOGS, STATE
+from gateway.voice import utter
 from sandbox import process_log
 from sandbox.docker.driver import DockerDriver
 from sandbox.driver import Driver
@@ -198,7 +199,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
         gc.collect()
         gc.freeze()
         await edge.start(sock=listener)
-        sys.stdout.write(
+        utter(
+            sys.__stdout__,
             banner(
                 version=_version(),
                 endpoint=endpoint,
@@ -210,9 +212,8 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
                 runs_as=place.runs_as,
                 data_dir=str(settings.data_dir),
                 to=sys.stdout,
-            )
+            ),
         )
-        sys.stdout.flush()
         ready(endpoint)
         await ending.begun
         if edge.running:

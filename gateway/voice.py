@@ -6,9 +6,11 @@ it is for people.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from sandbox.process_log import LEVELS, Form, JsonFormatter, Level
 
@@ -19,6 +21,17 @@ class Say(Protocol):
     """Takes one line. `level` is one of logging's."""
 
     def __call__(self, line: str, level: int = WARNING) -> None: ...
+
+
+def utter(stream: TextIO | None, text: str) -> None:
+    """Write `text` to the file of `stream`; nothing where nobody reads it any more (``lambent up 2>&1 | tee log``, and tee was
+    ended): what Lambent does is worth more than what it says of that.
+
+    It goes past the buffer. What that could not get rid of it would try again at exit, which then fails.
+    """
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            os.write(stream.fileno(), text.encode(stream.encoding, "backslashreplace"))
 
 
 class Voice:
@@ -38,8 +51,7 @@ class Voice:
         text = f"lambent: {line}"
         if self._json is not None:
             text = self._json.format(logging.LogRecord("gateway.supervisor", level, "", 0, line, None, None))
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        utter(sys.__stderr__, f"{text}\n")
 
 
 say = Voice()

@@ -51,24 +51,21 @@ class Catalog:
             self._names = sorted(self._functions)
         return [self._functions[name] for name in self._names]
 
-    def subscribe(self, changed: Callable[[Function | None, Function | None], None]) -> None:
+    def subscribe(self, changed: Changed) -> None:
         """Have `changed(old, new)` called in the event loop after each committed change; None where there is no old or new.
 
         It is called at once, as for a new function, for every function that is there already.
         """
         self._subscribers.append(changed)
-        for function in self._functions.values():
-            changed(None, function)
+        for name, function in self._functions.items():
+            _tell(changed, name, None, function)
 
     def replace(self, name: str, new: Function | None) -> None:
         """Put `new` in the place of what `name` was, or remove it, and tell everyone. To be called after the store's commit."""
         old = self._functions.get(name)
         self._put(name, new)
         for changed in self._subscribers:
-            try:
-                changed(old, new)
-            except Exception:  # the change is committed: one listener's fault must not hide it from the others
-                _log.exception("a listener failed on the change of function %s", name)
+            _tell(changed, name, old, new)
 
     def _put(self, name: str, new: Function | None) -> None:
         # atomic: no await
@@ -84,3 +81,11 @@ class Catalog:
         self._functions[name] = new
         for url in new.urls.values():
             self._urls[url.url_id] = (new, url)
+
+
+def _tell(changed: Changed, name: str, old: Function | None, new: Function | None) -> None:
+    """The change is committed: one listener's fault must hide it from no other, and must not keep a gateway from starting."""
+    try:
+        changed(old, new)
+    except Exception:
+        _log.exception("a listener failed on the change of function %s", name)

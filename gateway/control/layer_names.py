@@ -75,9 +75,12 @@ class LayerNames:
         return layer.versions.get(number) if layer else None
 
     def find(self, arn: str) -> LayerVersion | None:
-        """The version with that ARN, which a function got when there was one."""
-        name, number = self.parse_version(arn, "lambda:GetLayerVersion")
-        return self.version(name, number)
+        """The version with that ARN, which a function got when there was one; None where there is none any more, as after the
+        account or the region of this gateway was set to another one."""
+        parts = _ARN.fullmatch(arn)
+        if parts is None or parts["version"] is None or (parts["region"], parts["account"]) != (self._region, self._account_id):
+            return None
+        return self.version(parts["name"], int(parts["version"]))
 
     def used(self, arn: str) -> LayerVersion:
         """The version that a function asks for by its ARN. Texts recorded.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import children, command
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 #: Another user, if we are root; in a user namespace, so that the interpreter may lie under /root.
@@ -40,7 +42,9 @@ def plain(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def read_until(process: subprocess.Popen[str], wanted: str) -> str:
@@ -65,3 +69,22 @@ def test_works_and_says_that_nothing_is_isolated(plain: subprocess.Popen[str], t
     assert plain.wait() == 0
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {".local"}, "nothing but the data stays"
+
+
+def test_goes_on_where_nobody_reads_what_it_says(plain: subprocess.Popen[str]) -> None:
+    """As `lambent up 2>&1 | tee log` when tee has ended: what dies is started again, and the end is a proper one."""
+    endpoint = re.findall(r"curl '(http://[^/']+)", read_until(plain, "curl "))[-1]
+    endpoint = f"http://127.0.0.1:{endpoint.rpartition(':')[2]}"
+    assert plain.stdout is not None
+    plain.stdout.close()
+    (first,) = (one.pid for one in children(plain.pid) if "gateway.app" in command(one.pid))
+    os.kill(first, signal.SIGKILL)
+    ask = ["curl", "-sS", "--fail", "--retry", "100", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "40"]
+    change = f"{endpoint}/2015-03-31/functions/hello/configuration"
+    told = subprocess.run(
+        [*ask, "-X", "PUT", "-d", '{"Description": "told in the log"}', change], capture_output=True, check=False
+    )
+    assert b"told in the log" in told.stdout, told.stderr
+    assert [one.pid for one in children(plain.pid) if "gateway.app" in command(one.pid)] != [first]
+    plain.send_signal(signal.SIGTERM)
+    assert plain.wait() == 0

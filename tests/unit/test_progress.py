@@ -99,13 +99,13 @@ def test_what_somebody_else_does_is_followed(monkeypatch: pytest.MonkeyPatch) ->
     assert "getting mine:latest" in terminal.getvalue()
 
 
-def test_the_supervisor_speaks_to_people_and_to_machines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_supervisor_speaks_to_people_and_to_machines(capfd: pytest.CaptureFixture[str]) -> None:
     voice = Voice()
     voice("gateway ended")
     voice.become(level="warning", form="json")
     voice("removed what was left", INFO)
     voice("port 9000 is in use", ERROR)
-    first, second = capsys.readouterr().err.splitlines()
+    first, second = capfd.readouterr().err.splitlines()
     assert first == "lambent: gateway ended"
     entry = json.loads(second)
     assert (entry["level"], entry["process"], entry["message"]) == ("error", "supervisor", "port 9000 is in use")

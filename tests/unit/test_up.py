@@ -96,9 +96,9 @@ def test_readiness_is_told_to_systemd(tmp_path: Path) -> None:
     up.notify(None, "READY=1")
 
 
-def test_nobody_listens_where_systemd_should(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_listens_where_systemd_should(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     up.notify(str(tmp_path / "nobody"), "READY=1")
-    assert "cannot notify systemd" in capsys.readouterr().err
+    assert "cannot notify systemd" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,9 @@ def refused(call: Any, **arguments: Any) -> dict[str, Any]:
 class Served:
     """A control plane on 127.0.0.1, in its own thread, until `close`."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, region: str = REGION) -> None:
         self._data_dir = data_dir
+        self._region = region
         self._loop = asyncio.new_event_loop()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -93,7 +94,7 @@ class Served:
         self.control = await Control.open(
             data_dir=self._data_dir,
             account_id=ACCOUNT,
-            region=REGION,
+            region=self._region,
             clock=SystemClock(),
             url_for=lambda url_id: f"http://{url_id}.lambda-url.{REGION}.localhost:9000/",
             prepare=self._prepare,

@@ -288,7 +288,8 @@ def test_counted_in_the_account(aws: Any, name: str) -> None:
 
 
 def test_a_restart(tmp_path: Path) -> None:
-    """Layers, policies, numbers and the merged tree are there again, that of a deleted version too; what nobody needs is not."""
+    """Layers, policies, numbers and the merged tree are there again, that of a deleted version too; what nobody needs is not.
+    After one in another region functions keep their layers, which are none of that region."""
 
     def zipped(**files: str) -> bytes:
         found = io.BytesIO()
@@ -325,6 +326,15 @@ def test_a_restart(tmp_path: Path) -> None:
         opt = Path(served.control.code.path(function.latest.opt_key)) / "python"
         assert {one.name: one.read_text() for one in opt.iterdir()} == {"a.py": "1", "b.py": "2"}
         assert len(list((tmp_path / "code").iterdir())) == 4  # the function, the tree, the layer two, the layer one anew
+        assert served.control.layer(arns[1]) is not None
+        aws.close()
+    finally:
+        served.close()
+    served = Served(tmp_path, region="eu-west-1")
+    try:
+        aws = client(served)
+        assert layers_of(aws, "f") == arns
+        assert [served.control.layer(arn) for arn in arns] == [None, None]
         aws.close()
     finally:
         served.close()
