@@ -22,30 +22,34 @@ from prometheus_client.utils import floatToGoString
 _EOF: Final = b"# EOF\n"
 _SPECIAL: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _number: Final[Callable[[float], str]] = floatToGoString
-_heads: Final[dict[tuple[str, str], str]] = {}  # by content type and name of the family
+_REWRITING: Final = ("escaping=dots", "escaping=values")  # these change even names that need no escaping
+_heads: Final[dict[tuple[str, str], str]] = {}  # by format and name of the family: not by any text of a client
 
 
-class _Bare(Collector):
-    """A family without samples."""
+class _These(Collector):
+    """Families that are there already."""
 
-    def __init__(self, family: Metric) -> None:
-        self._family = Metric(family.name, family.documentation, family.type, family.unit)
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
 
     def describe(self) -> Iterable[Metric]:
         return []
 
     def collect(self) -> Iterable[Metric]:
-        return [self._family]
+        return self._families
 
 
 def page(families: Iterable[Metric], accept: str) -> tuple[str, bytes]:
     """Content type and body, in the format that an ``Accept`` header asks for: OpenMetrics, or the older text format."""
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _chosen(accept)
+    if content_type.endswith(_REWRITING):
+        return content_type, _by_the_library(families, encode)
+    form = content_type.partition(";")[0]
     parts: list[str] = []
     for family in families:
-        head = _heads.get((content_type, family.name))
+        head = _heads.get((form, family.name))
         if head is None:
-            head = _heads[content_type, family.name] = _head(family, encode)
+            head = _heads[form, family.name] = _head(family, encode)
         parts.append(head)
         for sample in family.samples:
             labels = sample.labels
@@ -58,7 +62,23 @@ def page(families: Iterable[Metric], accept: str) -> tuple[str, bytes]:
     return content_type, body + _EOF if content_type.startswith("application/openmetrics-text") else body
 
 
+def _chosen(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """What writes the format, and its content type; the older format for who asks for a version that is none."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it compares the parts of any text with numbers
+        return choose_encoder("")
+    if not (content_type.isascii() and content_type.isprintable()):  # the version is the client's text
+        return choose_encoder("")
+    return encode, content_type
+
+
 def _head(family: Metric, encode: Callable[[Collector], bytes]) -> str:
+    bare = Metric(family.name, family.documentation, family.type, family.unit)
+    return _by_the_library([bare], encode).removesuffix(_EOF).decode()
+
+
+def _by_the_library(families: Iterable[Metric], encode: Callable[[Collector], bytes]) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Bare(family))
-    return encode(registry).removesuffix(_EOF).decode()
+    registry.register(_These(families))
+    return encode(registry)

@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.observe import exposition
 from gateway.observe.exposition import page
 from gateway.observe.metrics import Picture, families
 from gateway.tally import LAG_S, Histogram, Tally, Totals
@@ -22,6 +23,8 @@ ACCEPTS = (
     "application/openmetrics-text; version=1.0.0,text/plain;q=0.5",
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8",
     "application/openmetrics-text",
+    "application/openmetrics-text;version=1.0.0;escaping=dots",
+    "text/plain;version=1.0.0;escaping=values",
 )
 
 
@@ -75,3 +78,28 @@ def test_of_anything(samples: list[tuple[str, float]], buckets: list[float], acc
     histogram = HistogramMetricFamily("a_histogram", "help", buckets=[(str(b), b) for b in buckets], sum_value=1.5)
     given: list[Metric] = [gauge, counter, histogram]
     assert page(given, accept) == by_the_library(given, accept)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x",
+        "text/plain; version=latest",
+        "text/plain; version=1..0",
+        "application/openmetrics-text; version=" + "9" * 5000,
+        "application/openmetrics-text; version=2.\xe9",
+        'application/openmetrics-text; version="1.0.0"',
+    ],
+)
+def test_a_version_that_is_none_gives_the_older_format(accept: str) -> None:
+    given: list[Metric] = [GaugeMetricFamily("a_plain_gauge", "help", value=1)]
+    assert page(given, accept) == by_the_library(given, "")
+
+
+def test_what_is_kept_does_not_grow_with_what_clients_ask_for() -> None:
+    given: list[Metric] = [GaugeMetricFamily("another_gauge", "help", value=1)]
+    for number in range(100):
+        for escaping in ("underscores", "dots", f"e{number}"):
+            accept = f"application/openmetrics-text; version=1.0.{number}; escaping={escaping}"
+            assert page(given, accept) == by_the_library(given, accept)
+    assert len([key for key in exposition._heads if "another_gauge" in key]) == 1
