@@ -8,7 +8,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """The command line. Ctrl-C while it is being imported ends it, as later, without a traceback."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from gateway.cli.main import main as group
 
     signal.signal(signal.SIGINT, handler)

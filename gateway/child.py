@@ -2,7 +2,8 @@
 
 A child gets ``--status-fd N``, the write end of a pipe, and says on it one line: ``ready TEXT`` when it can serve, or ``failed
 REASON`` when it cannot, for the user's eyes. It is in a process group of its own, so that Ctrl-C in the terminal reaches the
-supervisor alone, which then ends everything in order. It dies with the supervisor, however that dies (PDEATHSIG).
+supervisor alone, which then ends everything in order. SIGINT and SIGHUP, which a supervisor that was started by nohup ignores, do
+to it what they do to any process, because the functions inherit that. It dies with the supervisor, however that dies (PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -102,12 +103,18 @@ class Child:
 
 def _last_steps(plan: Plan, parent: int) -> Callable[[], None]:
     """What the new process does between becoming its user and exec: the supervisor has no threads, so Python may run here."""
+
+    def heed_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     try:
         from sandbox.guest import syscalls
     except (ImportError, OSError):  # no Linux, or an instruction set that only the native driver would mind
-        return lambda: None
+        return heed_signals
 
     def last_steps() -> None:
+        heed_signals()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, plan.orphan_signal)
         if os.getppid() != parent:
             os._exit(1)

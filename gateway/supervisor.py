@@ -29,6 +29,7 @@ LONGEST_DELAY_S = 10.0
 FORGIVEN_AFTER_S = 60.0
 SWEEP_LIMIT_S = 30.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_MAY_BE_IGNORED = (signal.SIGINT, signal.SIGHUP)  # who was started by nohup, or by a script in the background, is not meant
 
 
 def delay_s(failures: int) -> float:
@@ -268,7 +269,9 @@ def _signals() -> Iterator[int]:
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
     os.set_blocking(theirs, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in (*_ENDING, signal.SIGCHLD)}
+    ignored = [number for number in _MAY_BE_IGNORED if signal.getsignal(number) is signal.SIG_IGN]
+    heard = [number for number in (*_ENDING, signal.SIGCHLD) if number not in ignored]
+    before = {number: signal.signal(number, lambda *_: None) for number in heard}
     old = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     try:
         yield ours

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import signal
 
-if __name__ == "__main__":
-    _interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no reason for a traceback
+if __name__ == "__main__" and (_interrupt := signal.getsignal(signal.SIGINT)) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no reason for a traceback
 
 import contextlib
 import fcntl

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -28,7 +28,7 @@ STUB = textwrap.dedent("""
             os._exit(0)
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, lambda *_: out("interrupted"))
-    out("starts")
+    out("starts, SIGHUP is " + signal.getsignal(signal.SIGHUP).name)
     if how == "early":
         os.write(fd, b"failed port 9000 is in use\\n")
         sys.exit(1)
@@ -60,9 +60,14 @@ PARENT = textwrap.dedent("""
 class Run:
     """A supervisor with its stubs, seen through the one pipe that is everybody's stderr."""
 
-    def __init__(self, *plans: str) -> None:
+    def __init__(self, *plans: str, before: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, STUB, *plans], stderr=subprocess.PIPE, text=True, bufsize=1
+            [*before, sys.executable, "-c", PARENT, STUB, *plans],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         self.seen: list[str] = []
 
@@ -88,8 +93,8 @@ class Run:
 def start() -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
-    def start(*plans: str) -> Run:
-        runs.append(Run(*plans))
+    def start(*plans: str, before: Sequence[str] = ()) -> Run:
+        runs.append(Run(*plans, before=before))
         return runs[-1]
 
     yield start
@@ -116,6 +121,24 @@ def test_ends_the_gateway_before_the_spawner_and_cleans_up(start: Callable[..., 
     assert run.rest() == 0
     said = [line for line in run.seen if "ends" in line or "told" in line or "sweeping" in line]
     assert [line.split()[0] for line in said[1:]] == ["gateway", "gateway", "spawner", "spawner", "lambent:"]
+
+
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [(signal.SIGHUP, ("nohup",)), (signal.SIGINT, ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))],
+)
+def test_a_signal_that_is_ignored_where_it_was_started_ends_nothing(
+    start: Callable[..., Run], number: signal.Signals, before: Sequence[str]
+) -> None:
+    run = start("gateway=well", before=before)
+    run.until("all ready")
+    run.process.send_signal(number)
+    os.kill(run.pid_of("gateway"), signal.SIGKILL)  # of two signals the one with the lower number is seen first, if not both
+    assert run.until("starting it again")
+    assert run.until("gateway").endswith("SIGHUP is SIG_DFL"), "functions inherit it"
+    assert not any("told to end" in line for line in run.seen)
+    run.process.terminate()
+    assert run.rest() == 0
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_supervisor_alone(start: Callable[..., Run]) -> None:
