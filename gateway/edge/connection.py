@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aiohttp import hdrs, web
 
-from gateway.edge.reply import Reply
+from gateway.edge.reply import Reply, as_text
 
 if TYPE_CHECKING:
     from gateway.edge.short_way import Exchange, ShortWay
@@ -133,4 +133,4 @@ class Connection(web.RequestHandler):
 
 def refusal(message: str, status: int = 400) -> Reply:
     """The answer to what is not HTTP. Ends the connection: who knows what comes next on it."""
-    return Reply(status, _BAD_REQUEST, orjson.dumps({"message": message}), close=True)
+    return Reply(status, _BAD_REQUEST, orjson.dumps({"message": as_text(message)}), close=True)

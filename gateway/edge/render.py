@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from gateway.edge.model import Operation, errors, place, wire_name
+from gateway.edge.reply import as_text
 from gateway.errors import ApiError, TooManyRequestsException
 
 CONTENT_TYPE: Final = "application/json"
@@ -73,9 +74,14 @@ def error_body(error: ApiError) -> bytes:
     """
     shape = errors().get(error.code)
     if shape is None:
-        return orjson.dumps({**error.members, "message": error.message})
-    body = {**error.members, "Type": error.members.get("Type", error.fault.value), shape.message_key: error.message}
-    return orjson.dumps({key: value for key, value in body.items() if value is not None})
+        body = {**error.members, "message": error.message}
+    else:
+        given = {**error.members, "Type": error.members.get("Type", error.fault.value), shape.message_key: error.message}
+        body = {key: value for key, value in given.items() if value is not None}
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # it quotes bytes of the request that are no UTF-8
+        return orjson.dumps({key: as_text(value) if isinstance(value, str) else value for key, value in body.items()})
 
 
 def _response(status: int, body: bytes, headers: dict[str, str]) -> web.Response:

@@ -114,3 +114,8 @@ async def drained(request: web.BaseRequest, transport: asyncio.Transport, size_b
 def lines(headers: Headers) -> bytes:
     """Header lines of `headers`, whose names and values were checked for control characters."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("utf-8", "replace")
+
+
+def as_text(given: str) -> str:
+    """What was read off the wire, with a question mark for each byte that is no UTF-8 (a lone surrogate in `given`)."""
+    return given.encode("utf-8", "replace").decode()

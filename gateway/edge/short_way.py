@@ -177,28 +177,37 @@ class Exchange:
                 self._paused = True
                 self._transport.pause_reading()
             return b""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        whole = data
+        if self._part:
+            whole = self._part + data
         elif self._began:
             self._clear()
-        whole = self._part + data if self._part else data
         if len(whole) > REQUEST_BYTES:
-            return whole
+            return self._left(whole)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return whole
+            return self._left(whole)
         if self._began == 1 and self._complete == 0 and self._rest_follows():
             self._part = whole
-            self._rest = self._loop.call_later(self._way.rest_s, self._connection.go_the_long_way)
+            if self._rest is None:  # not anew with each piece: who sends a byte at a time would never come to aiohttp's limits
+                self._rest = self._loop.call_later(self._way.rest_s, self._connection.go_the_long_way)
             return b""
-        self._part = b""
+        if self._part:
+            self._left(b"")
         return b"" if self._complete == 1 and self._began == 1 and self._taken() else whole
 
     def untaken(self) -> bytes:
-        """What came of a request that is not whole."""
-        return self._part
+        """What came of a request that is not whole, and is not waited for any more."""
+        return self._left(self._part)
+
+    def _left(self, data: bytes) -> bytes:
+        """Nothing is waited for any more. The same `data`, so that a caller can leave it to aiohttp."""
+        self._part = b""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        return data
 
     def _rest_follows(self) -> bool:
         """Whether the head is there, and a body that is small comes in another piece, as many clients send it."""
@@ -248,10 +257,8 @@ class Exchange:
                     self._started = started
                 return True
             answer = call
-        except ApiError as error:
-            answer = way.refusal(error, request_id)
         except Exception as error:
-            answer = self._failed(error)
+            answer = self._refused(error)
         if not self.running:
             self._begin()
         self._send(answer)
@@ -282,10 +289,7 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._waiting = b""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        self._waiting = self._left(b"")
         if self._unsent is not None:
             self._unsent.cancel()
             self._unsent = None
@@ -307,16 +311,25 @@ class Exchange:
     def _answered(self, result: InvokeResult | ApiError) -> None:
         if not self.running:  # the client has left
             return
-        try:
-            if isinstance(result, ApiError):
-                answer = self._way.refusal(result, self._request_id)
-            else:
-                assert self._call is not None
+        if isinstance(result, ApiError):
+            answer = self._refused(result)
+        else:
+            assert self._call is not None
+            try:
                 answer = self._route.answer(self._call, result)
-        except Exception as error:
-            answer = self._failed(error)
+            except Exception as error:
+                answer = self._refused(error)
         self._replied = True
         self._way.send_soon(self, answer)
+
+    def _refused(self, error: Exception) -> Reply:
+        """The answer where there is no result. Whatever happens here, the client gets one."""
+        if isinstance(error, ApiError):
+            try:
+                return self._way.refusal(error, self._request_id)
+            except Exception as another:
+                error = another
+        return self._failed(error)
 
     def _failed(self, error: Exception) -> Reply:
         """It is our fault. What came of the invocation, if it was begun, nobody hears."""

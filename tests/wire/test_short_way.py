@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from gateway.edge import reply, short_way
+from gateway.edge import render, reply, short_way
 from gateway.errors import TooManyRequestsException
 from gateway.invocation import Invocation
 from gateway.records import Cors
@@ -134,6 +134,24 @@ async def test_a_body_that_does_not_come_is_awaited_the_long_way(
     assert b"".join(long_way) == POST + b"hello"
 
 
+async def test_a_body_that_comes_byte_by_byte_goes_the_long_way(
+    tmp_path: Path, long_way: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a sender that is too slow is cut off: the wait for the rest begins with the head, not with each byte."""
+    monkeypatch.setattr(short_way, "REST_S", 0.05)
+    head = POST.replace(b"Content-Length: 5", b"Content-Length: 4000")
+    async with serving(tmp_path, function()) as edge, contextlib.aclosing(await edge.connect()) as client:
+        client.writer.write(head)
+        for _ in range(3999):
+            client.writer.write(b"x")
+            await client.writer.drain()
+            await asyncio.sleep(0.001)
+            if long_way:
+                break
+    assert long_way
+    assert long_way[0].startswith(head)
+
+
 async def test_half_a_head_goes_the_long_way_for_good(edge: Edge, long_way: list[bytes]) -> None:
     async with contextlib.aclosing(await edge.connect()) as client:
         client.writer.write(PLAIN)
@@ -218,6 +236,36 @@ async def test_invoke_goes_the_short_way(edge: Edge, long_way: list[bytes], quer
     assert (long.status, long.body) == (short.status, short.body)
     assert {name for name, _ in long.headers} == {name for name, _ in short.headers}
     assert long_way
+
+
+@pytest.mark.parametrize("way", [b"", b"TE: trailers\r\n"])
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [(b"X-Amz-Invocation-Type", 400), (b"X-Amz-Log-Type", 400), (b"X-Amz-Client-Context", 400), (b"X-Amzn-Trace-Id", 200)],
+)
+async def test_bytes_that_are_no_text_are_answered(
+    edge: Edge, way: bytes, name: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One byte of Latin-1, as an old client sends it: the messages that quote it have a question mark there."""
+    sent = INVOKE.format("", "").encode().replace(b"Content-Length", way + name + b": gr\xfc\xdfe\r\nContent-Length")
+    answer = await first(edge, sent)
+    assert answer.status == status
+    assert status == 200 or isinstance(orjson.loads(answer.body), dict)
+    assert b"-type" not in name.lower() or b"gr??e" in answer.body
+    assert not caplog.records
+
+
+async def test_what_cannot_be_said_is_answered_all_the_same(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> dict[str, str]:
+        monkeypatch.undo()
+        raise ValueError("no such header")
+
+    monkeypatch.setattr(render, "error_headers", broken)
+    answer = await first(edge, INVOKE.format("?Qualifier=nope", "").encode())
+    assert (answer.status, answer["Connection"]) == (500, "close")
+    assert "no such header" in caplog.text
 
 
 async def test_a_web_page_of_another_origin_invokes_nothing(edge: Edge) -> None:
