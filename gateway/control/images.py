@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.errors import InvalidParameterValueException, NotImplementedHere, ServiceException
 from gateway.records import FunctionVersion, ImageCode
 from sandbox.errors import ImageError, SandboxError
-from sandbox.spec import Architecture, Image
+from sandbox.spec import IMAGE_SETTINGS_MAX_BYTES, IMAGE_URI_MAX_CHARS, Architecture, Image, settings_bytes
 
 FindImage = Callable[[str, Architecture], Awaitable[Image]]
 
@@ -68,6 +68,8 @@ class Images:
 
         Not `to_the_end`: then it is waited for. Raises InvalidParameterValueException, ServiceException.
         """
+        if len(uri) > IMAGE_URI_MAX_CHARS:  # AWS has its own words for what cannot be a name
+            raise InvalidParameterValueException(f"Source image {uri[:100]}… is not valid. Provide a valid source image.")
         try:
             looking = self._look(uri, architecture)
             await asyncio.wait({looking}, timeout=None if to_the_end else self._patience_s)
@@ -110,13 +112,17 @@ def configured(code: ImageCode, config: Mapping[str, Any]) -> ImageCode:
 
 
 def check(params: Mapping[str, Any], *, image: bool) -> None:
-    """What one of the two kinds of package does not have. Raises InvalidParameterValueException."""
+    """What one of the two kinds of package does not have, or not that much of. Raises InvalidParameterValueException."""
     if image and any(params.get(member) for member in _ZIP_ONLY):
         raise InvalidParameterValueException(
             "Please don't provide Handler or Runtime or Layer when the intended function PackageType is IMAGE."
         )
     if not image and params.get("ImageConfig"):
         raise InvalidParameterValueException("Please don't provide ImageConfig when the intended function PackageType is ZIP.")
+    if (size_bytes := settings_bytes(params.get("ImageConfig"))) > IMAGE_SETTINGS_MAX_BYTES:
+        raise InvalidParameterValueException(
+            f"The ImageConfig takes {size_bytes} bytes, and {IMAGE_SETTINGS_MAX_BYTES} are the most."
+        )
 
 
 def fields(code: ImageCode) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from sandbox.native.imaged import EMULATED_STEM_S
 from sandbox.native.jail import Jail
 from sandbox.native.network import Network, Networks
 from sandbox.native.porters import read_only
-from sandbox.native.requests import Refused
+from sandbox.native.requests import Refused, uri_of
 from sandbox.native.serving import serve
 from sandbox.native.spawner import PIDS_MAX, Spawner, log
 from sandbox.spec import Architecture, Image
@@ -105,7 +105,7 @@ class ContainerSpawner(Spawner):
             raise Refused(f"no such architecture: {request.get('architecture')!r}")
 
     async def _image(self, message: Message) -> Image:
-        return await self._images.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
+        return await self._images.resolve(uri_of(message), Architecture(str(message.get("architecture"))))
 
     async def _look(self, runtime: str, architecture: Architecture) -> None:
         await self._runtimes.image(runtime, architecture)

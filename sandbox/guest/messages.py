@@ -18,6 +18,14 @@ _buffer = bytearray(MAX_MESSAGE_BYTES)  # a new one for each message takes 27 us
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one for each message
 
 
+class TooLarge(ValueError):
+    """A message is larger than any may be, and was not sent."""
+
+
+class Truncated(ValueError):
+    """A message came without its end, and without its descriptors: whoever sent it did not look at its size."""
+
+
 class DescriptorsLost(ValueError):
     """`message` came whole, but this process has no numbers free for its descriptors (RLIMIT_NOFILE)."""
 
@@ -29,8 +37,17 @@ class DescriptorsLost(ValueError):
 
 def send(sock, message, fds=()):
     # type: (socket.socket, dict[str, object], tuple[int, ...] | list[int]) -> None
-    """Raises OSError; BlockingIOError when `sock` is non-blocking and full."""
-    send_encoded(sock, encode(message).encode(), fds)
+    """Raises TooLarge, OSError; BlockingIOError when `sock` is non-blocking and full."""
+    data = encode(message).encode()
+    check_size(data)
+    send_encoded(sock, data, fds)
+
+
+def check_size(data, max_bytes=MAX_MESSAGE_BYTES):
+    # type: (bytes, int) -> None
+    """Raises TooLarge for a message that the peer could not take as a whole."""
+    if len(data) > max_bytes:
+        raise TooLarge(f"a message of {len(data)} bytes, where {max_bytes} are the most")
 
 
 def send_encoded(sock, data, fds=()):
@@ -48,7 +65,9 @@ def encode(message):
 
 def receive(sock):
     # type: (socket.socket) -> tuple[dict[str, object] | None, list[int]]
-    """(message, its descriptors, close-on-exec); (None, []) when the peer is gone. Raises BlockingIOError, ValueError.
+    """(message, its descriptors, close-on-exec); (None, []) when the peer is gone.
+
+    Raises BlockingIOError; Truncated and DescriptorsLost, after which there may be more; ValueError for what is no message.
 
     For one thread of a process only.
     """
@@ -66,7 +85,7 @@ def receive(sock):
         return None, []
     try:
         if flags & _TRUNCATED:
-            raise ValueError("message truncated")
+            raise Truncated("message truncated")
         message = json.loads(_buffer[:size].decode())
         if not isinstance(message, dict):
             raise ValueError("message is not an object")

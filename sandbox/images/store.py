@@ -24,7 +24,7 @@ from sandbox.images.engine import PLATFORMS, Engine, EngineFailed, EngineImage, 
 from sandbox.images.registry import credentials
 from sandbox.images.shelf import Shelf
 from sandbox.images.unpack import UNPACKED_MAX_BYTES
-from sandbox.spec import Architecture, Image
+from sandbox.spec import IMAGE_SETTINGS_MAX_BYTES, Architecture, Image, settings_bytes
 
 
 class ImageStore:
@@ -148,8 +148,8 @@ def resolved(uri: str, image: EngineImage) -> str:
 def of_config(
     image_id: str, resolved_uri: str, size: int, facts: Mapping[str, Any], config: Mapping[str, Any], extensions: list[str]
 ) -> Image:
-    """From an image's configuration, whose words are the same in engines and in files."""
-    return Image(
+    """From an image's configuration, whose words are the same in engines and in files. Raises ImageError if they are too many."""
+    image = Image(
         id=image_id,
         resolved_uri=resolved_uri,
         size_bytes=size,
@@ -160,3 +160,10 @@ def of_config(
         environment=dict(str(one).partition("=")[::2] for one in config.get("Env") or ()),
         extensions=tuple(extensions),
     )
+    size_of_settings = settings_bytes(image.entry_point, image.command, image.directory, image.environment, image.extensions)
+    if size_of_settings > IMAGE_SETTINGS_MAX_BYTES:
+        raise ImageError(
+            f"Source image {resolved_uri} cannot be used: its ENTRYPOINT, CMD, WORKDIR, ENV and the names in /opt/extensions "
+            f"take {size_of_settings} bytes together, and {IMAGE_SETTINGS_MAX_BYTES} are the most."
+        )
+    return image

@@ -2,17 +2,24 @@
 
 A burst of starts fills a socket's buffer after a few hundred packets, so what does not fit waits here. Descriptors given to
 `send` belong to the channel and are closed once they are sent, or the channel is closed.
+
+One message can be too large, which is no reason to end what all others go through: `send` refuses it, because later nobody would
+be there to be told. So none is cut off on its way either, and one that is cut off all the same is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
 
 from sandbox.guest import messages
+
+log = logging.getLogger(__name__)
 
 Message = dict[str, object]
 
@@ -31,32 +38,43 @@ class Channel:
         self._sock.setblocking(False)
         self._on_message = on_message
         self._on_closed = on_closed
-        self._waiting: collections.deque[tuple[Message, list[int]]] = collections.deque()
+        # a packet must fit into the send buffer as a whole, which is larger than ours unless a host has another default
+        self._max_bytes = min(messages.MAX_MESSAGE_BYTES, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32)
+        self._waiting: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._readable)
         self.closed = False
 
     def send(self, message: Message, fds: list[int] | None = None) -> None:
-        """Raises BrokenPipeError when the channel is closed; a peer that goes later is told by `on_closed`."""
+        """Raises BrokenPipeError when the channel is closed, and messages.TooLarge; a peer that goes later is told by
+        `on_closed`. `fds` are closed in any case."""
         fds = fds or []
         if self.closed:
             _close(fds)
             raise BrokenPipeError("the channel is closed")
-        self._waiting.append((message, fds))
+        try:
+            data = messages.encode(message).encode()
+            messages.check_size(data, self._max_bytes)
+        except ValueError:
+            _close(fds)
+            raise
+        self._waiting.append((data, fds))
         if len(self._waiting) == 1:
             self._flush()
 
     def _flush(self) -> None:
         while self._waiting:
-            message, fds = self._waiting[0]
+            data, fds = self._waiting[0]
             try:
-                messages.send(self._sock, message, fds)
+                messages.send_encoded(self._sock, data, fds)
             except BlockingIOError:
                 self._loop.add_writer(self._sock.fileno(), self._flush)
                 return
-            except OSError:
-                self._gone()
-                return
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    self._gone()
+                    return
+                log.error("a message of %d bytes was dropped: %s", len(data), error)
             self._waiting.popleft()
             _close(fds)
         self._loop.remove_writer(self._sock.fileno())
@@ -68,6 +86,9 @@ class Channel:
             return
         except messages.DescriptorsLost as error:
             message, fds = {**error.message, "lost": True}, []
+        except messages.Truncated:
+            log.error("a message was dropped: it is larger than %d bytes", messages.MAX_MESSAGE_BYTES)
+            return
         except (ValueError, OSError):
             self._gone()
             return

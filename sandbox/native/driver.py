@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from sandbox.driver import ExitStatus, Support
 from sandbox.environment import for_extensions
 from sandbox.errors import DriverUnavailable, ImageError, RuntimeUnavailable, SandboxError, SandboxGone
+from sandbox.guest import messages
 from sandbox.images.emulation import emulation
 from sandbox.images.engine import PLATFORMS
 from sandbox.native import cpu, plan
@@ -413,8 +414,11 @@ class NativeDriver:
             raise DriverUnavailable("the spawner is restarting")
         number = next(self._numbers)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._channel.send({"n": number, **message})
+        except messages.TooLarge as error:
+            raise SandboxError(f"the spawner cannot be asked: {error}") from None
         self._requests[number] = future, received or _no_descriptors
-        self._channel.send({"n": number, **message})
         await future
 
     def tell(self, message: Message) -> None:

@@ -21,6 +21,7 @@ from sandbox.native.channel import Channel, Message
 
 STEM_S = 20.0
 DYING_S = 0.01  #: for so long those that were killed at a moment that was asked for come before others
+_REASON_CHARS = 4096  #: of what an init says of its end; more would be a large message
 _SEND_ONLY = ("code", "signal", "launch_error", "extension")
 
 
@@ -103,14 +104,14 @@ class Jail:
         return fds
 
     def specialise(self, message: Message, fds: list[int]) -> None:
-        """Raises Ended; closes `fds` in any case."""
+        """Raises Ended, messages.TooLarge; closes `fds` in any case."""
         if self._channel.closed:
             for fd in fds:
                 os.close(fd)
             raise Ended(self._reason)
+        self._channel.send(message, fds)
         self.specialised = True
         self._waits = False
-        self._channel.send(message, fds)
 
     def tell(self, message: Message) -> None:
         """What needs no answer. Nothing where it is not there any more: whoever wants to know is told by `on_gone`."""
@@ -187,7 +188,7 @@ class Jail:
             status["oom"] = self._oom_kills > known
             self._on_exit(status)
         elif message["event"] == "failed":
-            self._reason = str(message["reason"])
+            self._reason = str(message["reason"])[:_REASON_CHARS]
 
     def _on_closed(self) -> None:
         while self._sockets:

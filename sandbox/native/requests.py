@@ -8,6 +8,7 @@ import signal
 
 from sandbox.guest import messages
 from sandbox.native.channel import Message
+from sandbox.spec import IMAGE_URI_MAX_CHARS
 
 DEFAULT_TMP_MB = 512  #: a stem's /tmp; who wants another size gets another one
 _ID = re.compile(r"[a-z0-9-]{1,40}")
@@ -86,6 +87,14 @@ def id_of(value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise Refused(f"not an id: {value!r}")
     return value
+
+
+def uri_of(message: Message) -> str:
+    """Raises Refused for what no gateway lets a function have."""
+    uri = message.get("uri")
+    if not isinstance(uri, str) or len(uri) > IMAGE_URI_MAX_CHARS:
+        raise Refused("not the URI of an image")
+    return uri
 
 
 def signal_of(message: Message) -> Message:

@@ -28,7 +28,7 @@ import socket
 from pathlib import Path
 
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
-from sandbox.guest import syscalls
+from sandbox.guest import messages, syscalls
 from sandbox.images.engine import DEFAULT_URL, Engine
 from sandbox.native import interpreters, nodes
 from sandbox.native.cgroups import Cgroups, Group
@@ -38,7 +38,7 @@ from sandbox.native.imaged import Imaged, is_imaged
 from sandbox.native.jail import Ended, Jail
 from sandbox.native.network import Network, Networks, tcp_socket
 from sandbox.native.porters import Porters
-from sandbox.native.requests import DEFAULT_TMP_MB, Refused, Specialisation, id_of, moment_of, signal_of
+from sandbox.native.requests import DEFAULT_TMP_MB, Refused, Specialisation, id_of, moment_of, signal_of, uri_of
 from sandbox.native.serving import serve
 from sandbox.native.spares import Spares
 from sandbox.native.trees import Tree, support, trees
@@ -143,7 +143,7 @@ class Spawner:
                 self._imaged.keep(message)
             else:
                 out = await self._do(id_of(message.get("id")), message, reply)
-        except Refused as error:
+        except (Refused, messages.TooLarge) as error:
             reply["refused"] = str(error)
         except RuntimeUnavailable as error:
             reply["unavailable"] = str(error)
@@ -159,7 +159,10 @@ class Spawner:
         if reply["n"] is None:
             return
         if gateway is not None and gateway is self._gateway and not gateway.closed:
-            gateway.send(reply, out)
+            try:
+                gateway.send(reply, out)
+            except messages.TooLarge as error:
+                gateway.send({"n": reply["n"], "refused": f"the answer would be {error}"})
             return
         for fd in out:
             os.close(fd)
@@ -306,8 +309,8 @@ class Spawner:
         return [log_w, *found]
 
     async def _image(self, message: Message) -> Image:
-        """What an ImageUri means now. Raises ImageError, EngineUnavailable."""
-        return await self._imaged.resolve(str(message.get("uri")), Architecture(str(message.get("architecture"))))
+        """What an ImageUri means now. Raises Refused, ImageError, EngineUnavailable."""
+        return await self._imaged.resolve(uri_of(message), Architecture(str(message.get("architecture"))))
 
     async def _look(self, runtime: str, architecture: Architecture) -> None:
         """Raises RuntimeUnavailable where nothing here runs such functions, OSError."""

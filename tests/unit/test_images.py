@@ -180,6 +180,12 @@ def test_image_that_is_too_large(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["a"], "what does not fit was not begun"
 
 
+@pytest.mark.parametrize("config", [{"Env": ["A=" + "x" * 17_000]}, {"Cmd": ["x"] * 5000}, {"WorkingDir": "/" + "x" * 17_000}])
+def test_image_that_says_too_much_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ImageError, match=r"Source image name cannot be used: its ENTRYPOINT, .* and 16384 are the most"):
+        of_config("sha256:" + "0" * 64, "name", 1, {}, config, [])
+
+
 def test_programs() -> None:
     """As Docker has it: an entry point that is said anew does without the image's command."""
     code = ImageCode(uri="name", image=IMAGE)

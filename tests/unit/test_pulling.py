@@ -82,6 +82,24 @@ async def test_what_is_known_soon_to_be_wrong_is_the_answer() -> None:
         await Images(Registry(1, DriverUnavailable("no engine")).find).of("slow:1", Architecture.X86_64, {})
 
 
+async def test_a_name_that_no_image_has_is_not_looked_for() -> None:
+    def find(uri: str, architecture: Architecture) -> Any:
+        raise AssertionError(uri)
+
+    with pytest.raises(
+        InvalidParameterValueException, match=r"Source image x+… is not valid. Provide a valid source image."
+    ) as found:
+        await Images(find).of("x" * 5000, Architecture.X86_64, {})
+    assert len(str(found.value)) < 200
+
+
+@pytest.mark.parametrize("member", ["Command", "EntryPoint"])
+def test_an_image_config_has_a_largest_size(member: str) -> None:
+    images.check({"ImageConfig": {member: ["x" * 16_000]}}, image=True)
+    with pytest.raises(InvalidParameterValueException, match="and 16384 are the most"):
+        images.check({"ImageConfig": {member: ["x" * 15] * 1000}}, image=True)
+
+
 async def test_nobody_waits_longer_unless_he_says_so() -> None:
     registry = Registry(1000)
     found_images = Images(registry.find)

@@ -6,14 +6,26 @@ import asyncio
 import dataclasses
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
+from gateway.control.images import configured
+from gateway.control.validate import ENVIRONMENT_MAX_BYTES
+from gateway.records import ImageCode
+from sandbox.environment import Credentials, compose, for_extensions
 from sandbox.errors import SandboxError
+from sandbox.guest import messages
+from sandbox.images.store import of_config
+from sandbox.native.channel import Message
+from sandbox.native.imaged import Imaged
+from sandbox.native.requests import Specialisation
 from sandbox.native.volumes import Volumes
+from sandbox.spec import IMAGE_SETTINGS_MAX_BYTES, Architecture, Image, settings_bytes
 from tests.sandboxes import SPEC
-from tests.spawners import KEY, PROGRAM, sleepers
+from tests.spawners import IMAGE, KEY, PROGRAM, sleepers
 
 FUNCTION = dataclasses.replace(SPEC, runtime="", architecture=KEY.architecture, program=PROGRAM, code_path="")
 
@@ -36,3 +48,76 @@ async def test_a_stop_that_overtakes_a_specialise_leaves_no_descriptor(tmp_path:
         go_on.set()
         with pytest.raises(SandboxError, match="stopped"):
             await specialising  # that nothing is left open is asserted for each test
+
+
+TOO_LARGE = messages.MAX_MESSAGE_BYTES + 1000
+
+
+@pytest.mark.parametrize("uri", ["x" * 5000, "x" * (TOO_LARGE), "x" * 300_000], ids=len)
+async def test_a_name_that_is_too_long_is_refused_alone(tmp_path: Path, uri: str) -> None:
+    async with sleepers(tmp_path) as (driver, _):
+        handle = await driver.create(KEY)
+        with pytest.raises(SandboxError):
+            await driver.image(uri, KEY.architecture)
+        await handle.specialise(FUNCTION, {})
+        assert (driver.spawner_ends, handle.alive) == (0, True)
+        await handle.stop()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 300_000, "x" * TOO_LARGE, "x" * 90_000, '"' * 60_000],
+    ids=["more than a socket takes", "more than a message is", "too much for the second time", "too much when it is quoted"],
+)
+async def test_a_function_that_is_too_much_to_say_is_refused_alone(tmp_path: Path, value: str) -> None:
+    async with sleepers(tmp_path) as (driver, _):
+        one, other = await driver.create(KEY), await driver.create(KEY)
+        function = dataclasses.replace(FUNCTION, extensions=("agent",))
+        with pytest.raises(SandboxError, match=r"a message of \d+ bytes"):
+            await one.specialise(function, {"VALUE": value})
+        await other.specialise(FUNCTION, {"VALUE": "x"})
+        assert (driver.spawner_ends, one.alive, other.alive) == (0, True, True)
+        await one.stop()
+        await other.stop()
+
+
+async def test_an_answer_that_is_too_long_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(_: Imaged, uri: str, architecture: Architecture) -> Image:
+        return Image(id=IMAGE, resolved_uri=uri, size_bytes=1, architecture="amd64", command=("x" * TOO_LARGE,))
+
+    monkeypatch.setattr(Imaged, "resolve", resolve)
+    async with sleepers(tmp_path) as (driver, _):
+        handle = await driver.create(KEY)
+        with pytest.raises(SandboxError, match="the answer would be a message of"):
+            await driver.image("name:1", KEY.architecture)
+        assert (driver.spawner_ends, handle.alive) == (0, True)
+        await handle.stop()
+
+
+@pytest.mark.parametrize("character", ["x", '"', "é", "\x01", "\U0001f600"])
+def test_whatever_a_function_may_have_fits_into_a_message(character: str) -> None:
+    """The longest that AWS allows, and that is allowed of images, of characters that take most room when they are sent."""
+
+    def most(limit_bytes: int, measure: Callable[[str], int]) -> str:
+        return character * ((limit_bytes - 100) // (measure(character * 2) - measure(character)))
+
+    of_image = most(IMAGE_SETTINGS_MAX_BYTES, settings_bytes)
+    own = most(ENVIRONMENT_MAX_BYTES, lambda text: len(orjson.dumps({"V": text})))
+    image = of_config(IMAGE, "name", 1, {}, {"Env": [f"IMAGE={of_image}"]}, [])
+    code = configured(ImageCode(uri="name", image=image), {"Command": [of_image]})
+    function = dataclasses.replace(
+        FUNCTION, program=code.program, environment={"OWN": own}, extensions=("agent",), log_group="g" * 512, log_format="JSON"
+    )
+    environment = compose(function, "127.0.0.1:9001", Credentials("A" * 128, "s" * 128, "t" * 2048), "http://127.0.0.1:9002")
+    asked: Message = {
+        "environment": environment,
+        "python": "none",
+        "command": list(code.program.command),
+        "directory": code.program.directory,
+        "extensions": ["agent"],
+        "extension_environment": for_extensions(environment),
+        "memory_mb": 128,
+        "tmp_mb": 512,
+    }
+    for message in (asked, Specialisation.of(asked).for_init(["/tmp"], 1)):
+        messages.check_size(messages.encode(message).encode())
