@@ -14,6 +14,7 @@ import ipaddress
 import os
 import re
 import tomllib
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_type_hints
@@ -317,6 +318,8 @@ def _check(settings: Settings) -> None:
             f"host: {settings.host} can be reached from outside, and nothing authenticates requests yet: whoever reaches the "
             "port can run code on this machine. Keep to 127.0.0.1 behind a proxy that authenticates, or say --insecure."
         )
+    if settings.url_base is not None:
+        _url("url_base", settings.url_base)
     for text in words(settings.network_allow):
         _network("network_allow", text)
     if settings.network_range is not None:
@@ -328,6 +331,17 @@ def _check(settings: Settings) -> None:
 def words(text: str) -> list[str]:
     """What a setting lists, separated by commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _url(name: str, text: str) -> None:
+    """Raises SettingError for a URL without a host, or with a port or an address that there cannot be."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise SettingError(f"{name}: {text!r} does not look like one: {error}") from None
+    if not parts.hostname:
+        raise SettingError(f"{name}: {text!r} does not look like one: it names no host")
 
 
 def _network(name: str, text: str, *, most: int = 0, least: int = 128) -> None:

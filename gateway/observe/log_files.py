@@ -51,7 +51,11 @@ class LogFiles:
         return f"<LogFiles {self._directory.name} {self._segment}>"
 
     def exist(self) -> bool:
-        return self._directory.is_dir()
+        """False also where nobody may look, or no file can have such a name."""
+        try:
+            return self._directory.is_dir()
+        except OSError:
+            return False
 
     def append(self, lines: bytes) -> None:
         """Write whole lines. Raises OSError where the disk refuses; some of them may have been written then."""

@@ -7,6 +7,8 @@ then, so that the thread holds the interpreter for microseconds only and the eve
 **Nothing here can hurt the gateway.** Per function and in all, only so many bytes wait for the disk; what comes faster is
 dropped, counted, and told in the log itself. A full disk is warned of once; invocations go on and their lines are counted as
 lost. Deleting a function keeps its log, as AWS keeps log groups.
+
+A function's `_Sink` is there as long as somebody has it: a stream (so its sandbox), a follower, the flusher's list.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import collections
 import logging
 import threading
 import urllib.parse
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -195,7 +198,7 @@ class _Sink:
     the flusher and owns all else; each only reads what the other owns, and a deque's ends are safe to use at the same time.
     """
 
-    __slots__ = ("blocks", "dirty", "dropped", "files", "followers", "logs", "lost", "taken", "told", "written")
+    __slots__ = ("__weakref__", "blocks", "dirty", "dropped", "files", "followers", "logs", "lost", "taken", "told", "written")
 
     def __init__(self, logs: Logs, files: LogFiles) -> None:
         self.logs = logs
@@ -260,7 +263,9 @@ class Logs:
         self._segment_bytes = segment_bytes
         self._segments = segments
         self._flush_s = flush_s
-        self._sinks: dict[str, _Sink] = {}
+        self._sinks: weakref.WeakValueDictionary[str, _Sink] = weakref.WeakValueDictionary()
+        self._followed: dict[tuple[str, Follower], _Sink] = {}
+        self._untold: set[_Sink] = set()  # the flusher's: whose log could not even be told that lines are missing in it
         self._thread: threading.Thread | None = None
         self._awake = False
         self._work = threading.Event()
@@ -339,13 +344,14 @@ class Logs:
 
     def follow(self, function_name: str, follower: Follower) -> None:
         """Have `follower` told when the function's files grow."""
-        sink = self._sink(function_name)
+        sink = self._followed[function_name, follower] = self._sink(function_name)
         sink.followers |= {follower}
 
     def unfollow(self, function_name: str, follower: Follower) -> None:
         """Have it told no more."""
-        sink = self._sink(function_name)
-        sink.followers -= {follower}
+        sink = self._followed.pop((function_name, follower), None)
+        if sink is not None:
+            sink.followers -= {follower}
 
     def _sink(self, function_name: str) -> _Sink:
         sink = self._sinks.get(function_name)
@@ -387,6 +393,7 @@ class Logs:
     def _flush(self, sink: _Sink) -> None:
         sink.dirty = False
         grown = False
+        lost = sink.lost
         count = len(sink.blocks)
         while count:
             blocks: list[bytes] = []
@@ -406,6 +413,8 @@ class Logs:
             if self._write(sink, notice.encode(), counted=False):
                 sink.told = missing
                 grown = True
+            elif sink.lost > lost:  # its sandbox may end before the disk takes anything
+                self._untold.add(sink)
         if grown:
             for follower in sink.followers:
                 follower.grown()
@@ -419,9 +428,12 @@ class Logs:
                 sink.lost += data.count(b"\n")
             if not self._disk_refuses:
                 self._disk_refuses = True
-                _log.warning("logs of functions cannot be written, their lines are lost until they can: %s", error)
+                _log.warning("logs of functions cannot be written, their lines are lost until they can: %s", str(error))
             return False
         if self._disk_refuses:
             self._disk_refuses = False
             _log.warning("logs of functions are written again")
+            self.dirty.extend(self._untold)
+            self._untold.clear()
+            self._work.set()
         return True

@@ -266,6 +266,38 @@ def test_log_of_nobody(make: Callable[..., Logs]) -> None:
     assert logs.read_from("nobody", START) == ([], START)
 
 
+def test_name_that_no_file_can_have(make: Callable[..., Logs]) -> None:
+    logs = make()
+    logs.open("f", "g", "s").output(b"x\n")
+    logs.flush()
+    assert not logs.known("n" * 252)
+    assert not logs.known("n" * 5000)
+    assert logs.known("f")
+
+
+def test_nothing_is_kept_of_functions_whose_sandboxes_are_gone(make: Callable[..., Logs], clock: HandClock) -> None:
+    logs = make()
+    told = Told()
+    logs.follow("f1", told)
+    for n in range(100):
+        logs.open(f"f{n}", "g", "s").output(b"x\n")
+    assert repr(logs).startswith("<Logs 100 functions"), "their lines wait"
+    logs.flush()
+    assert told.event.is_set()
+    assert repr(logs) == "<Logs 1 functions, 0 bytes waiting>"
+    stream = logs.open("f1", "g", "t")
+    told.event.clear()
+    stream.output(b"y\n")
+    assert messages(logs, "f1") == ["x", "y"]
+    assert told.event.is_set()
+    logs.unfollow("f1", told)
+    assert "1 functions" in repr(logs)
+    del stream
+    assert "0 functions" in repr(logs)
+    logs.unfollow("f1", told)
+    assert messages(logs, "f99") == ["x"]
+
+
 def test_files_are_the_owners_alone(make: Callable[..., Logs], tmp_path: Path) -> None:
     logs = make()
     logs.open("f", "g", "s").output(b"x\n")
@@ -336,6 +368,25 @@ def test_reading_piece_by_piece_and_across_what_was_removed(make: Callable[..., 
     events, position = logs.read_from("f", position)
     assert events[0].message == "[lambent] lines are missing here: they were removed before they were read"
     assert events[1].message > "line 100"
+
+
+def test_what_a_full_disk_cost_is_told_when_the_sandbox_is_gone(
+    make: Callable[..., Logs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = make()
+
+    def full(fd: int, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        logs.open("f", "g", "s").output(b"lost\n" * 3)
+        logs.flush()
+    assert "1 functions" in repr(logs)
+    logs.open("another", "g", "s").output(b"x\n")
+    logs.flush()
+    assert messages(logs) == ["[lambent] 3 lines are missing here: the disk was slow or full"]
+    assert "0 functions" in repr(logs)
 
 
 class Told:

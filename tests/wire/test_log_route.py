@@ -45,8 +45,9 @@ async def test_function_without_a_log_and_log_without_a_function(edge: Edge) -> 
     assert (answer.status, answer.body) == (200, b"")
     edge.logs.open("gone", "g", "s").output(b"x\n")
     assert len(lines((await edge.request("GET", "/_lambent/logs/gone", API)).body)) == 1
-    missing = await edge.request("GET", "/_lambent/logs/nobody", API)
-    assert (missing.status, missing["x-amzn-ErrorType"]) == (404, "ResourceNotFoundException")
+    for nobody in ("nobody", "n" * 252, "n" * 5000):
+        missing = await edge.request("GET", f"/_lambent/logs/{nobody}", API)
+        assert (missing.status, missing["x-amzn-ErrorType"]) == (404, "ResourceNotFoundException")
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "1.5", "9" * 20, "%D9%A2"])
