@@ -188,6 +188,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
             region=settings.region,
             account_id=settings.account_id,
             url_domain=urls.domain,
+            hosts=host.names(settings),
             local=functools.partial(_local, status, metrics, control.catalog, advice),
             limits=StreamLimits(
                 settings.stream_max_mb * MB, None if settings.stream_mb_per_s is None else settings.stream_mb_per_s * MB

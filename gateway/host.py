@@ -97,6 +97,15 @@ async def urls(settings: Settings, endpoint: str) -> Urls:
     return Urls(base=settings.url_base or endpoint, by_host=by_host, region=settings.region)
 
 
+def names(settings: Settings) -> frozenset[str] | None:
+    """Host names beside localhost by which clients reach this gateway; None where it listens to more than this machine, which may
+    call it anything."""
+    if not settings.loopback:
+        return None
+    base = urllib.parse.urlsplit(settings.url_base or "").hostname
+    return frozenset((base,) if base else ())
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

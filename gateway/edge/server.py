@@ -15,7 +15,7 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 import orjson
@@ -31,7 +31,8 @@ from gateway.edge.ports import Handles, Invokes
 from gateway.edge.reply import Reply
 from gateway.edge.short_way import ShortWay
 from gateway.edge.stream import NO_RATE, Sent, StreamLimits
-from gateway.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ServiceException, ShuttingDown
+from gateway.edge.web_pages import WebPages
+from gateway.errors import ApiError, ResourceNotFoundException, ServiceException, ShuttingDown
 from gateway.observe.logs import Logs
 from gateway.observe.trace import Ids
 
@@ -60,7 +61,8 @@ class EdgeServer:
 
     `api` answers what is neither a function URL nor Invoke, `local` ``/metrics`` and what is private (``/_lambent/…``) apart from
     logs. A function URL that is called by path shows its function the domain that it would have by host:
-    ``ID.lambda-url.REGION.`` and `url_domain`. `limits` are those of answers that are streamed. `body_grace_s` and `keep_alive_s`
+    ``ID.lambda-url.REGION.`` and `url_domain`. All else is served by addresses, localhost and `hosts`
+    (None: by any name), and not to web pages. `limits` are those of answers that are streamed. `body_grace_s` and `keep_alive_s`
     are how long a body may stand still and a connection be unused.
     """
 
@@ -76,6 +78,7 @@ class EdgeServer:
         region: str,
         account_id: str,
         url_domain: str = "localhost",
+        hosts: Collection[str] | None = None,
         local: Local | None = None,
         limits: StreamLimits = NO_RATE,
         body_grace_s: float = body.GRACE_S,
@@ -96,6 +99,7 @@ class EdgeServer:
             limits=limits,
             body_grace_s=body_grace_s,
         )
+        self._pages = WebPages(hosts)
         self._short_way = ShortWay(
             urls=self._urls,
             invoke=self._invoke,
@@ -103,6 +107,7 @@ class EdgeServer:
             ids=ids,
             clock=clock,
             place_of=self._place_of,
+            pages=self._pages,
             began=self._began,
             ended=self._ended,
             keep_alive_s=keep_alive_s,
@@ -315,10 +320,7 @@ class EdgeServer:
         if place is not None:
             return self._urls.handle(request, connection, request_id, place)
         path, _, query = target.partition("?")
-        host = host.lower()
-        origin = headers.get(hdrs.ORIGIN)
-        if origin is not None:
-            _check_origin(origin, host)
+        self._pages.check(headers, host)
         invoked = invoke.place_of(request.method, target)
         if invoked is not None:
             return self._invoke.handle(request, connection, request_id, invoked)
@@ -369,15 +371,6 @@ class EdgeServer:
     async def _health(self) -> Reply:
         status = "draining" if self._draining else "ok"
         return Reply(503 if self._draining else 200, _JSON, orjson.dumps({"status": status}))
-
-
-def _check_origin(origin: str, host: str) -> None:
-    """Refuse what somebody else's web page sends, as any page can to a port of its visitor's machine: nothing is signed yet."""
-    if origin.partition("://")[2].lower() != host:
-        raise AccessDeniedException(
-            f"Requests that web pages of another origin ({origin[:100]}) send to the Lambda API are refused, because they are "
-            "not authenticated yet. Web pages may call function URLs."
-        )
 
 
 async def _send_and_linger(request: web.BaseRequest, response: web.StreamResponse, linger_s: float) -> None:

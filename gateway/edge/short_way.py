@@ -30,6 +30,7 @@ from gateway.edge.ports import Invokes, Leaves
 from gateway.edge.reply import Reply
 from gateway.edge.stamp import Second
 from gateway.edge.url_event import joined
+from gateway.edge.web_pages import WebPages
 from gateway.errors import ApiError, ServiceException, ShuttingDown
 from gateway.invocation import InvokeResult
 from gateway.observe.trace import Ids
@@ -67,6 +68,7 @@ class ShortWay:
         ids: Ids,
         clock: Clock,
         place_of: Callable[[str, str], Place | None],
+        pages: WebPages,
         began: Callable[[], None],
         ended: Callable[[], None],
         keep_alive_s: float,
@@ -76,6 +78,7 @@ class ShortWay:
         self.invoker = invoker
         self.ids = ids
         self.place_of = place_of
+        self.pages = pages
         self.began = began
         self.ended = ended
         self.keep_alive_s = keep_alive_s
@@ -235,7 +238,8 @@ class Exchange:
         name = None
         if url is None:
             name = place_of(method, self._url)
-            if name is None or "origin" in headers:
+            host = headers["host"]
+            if name is None or "origin" in headers or (host not in way.pages.known and not way.pages.admits(host)):
                 return False
         self._request_id = request_id = way.ids.request_id()
         asked = Asked(method, headers, "HTTP/1.1", connection.peer, connection.port, request_id)

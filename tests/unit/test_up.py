@@ -134,6 +134,18 @@ async def test_style_of_urls(monkeypatch: pytest.MonkeyPatch, values: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({}, frozenset()),
+        ({"host": "::1", "url_base": "https://Fn.example.com:8443"}, frozenset({"fn.example.com"})),
+        ({"host": "0.0.0.0", "insecure": "true", "url_base": "https://fn.example.com"}, None),
+    ],
+)
+def test_names_that_it_is_served_by(values: dict[str, str], names: frozenset[str] | None) -> None:
+    assert host.names(settings(**values)) == names
+
+
+@pytest.mark.parametrize(
     ("address", "shown"),
     [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("::1", "http://[::1]:1")],
 )

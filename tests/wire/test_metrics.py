@@ -133,7 +133,8 @@ async def test_a_function_url_keeps_the_path_for_its_function(tmp_path: Path) ->
 
 async def test_web_pages_of_others_do_not_read_it(tmp_path: Path) -> None:
     async with counted(tmp_path, []) as (_, edge):
-        assert (await edge.request("GET", "/metrics", {**API, "Origin": "https://evil.example"})).status == 403
+        for said in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-origin"}):
+            assert (await edge.request("GET", "/metrics", {**API, **said})).status == 403
 
 
 async def test_what_top_is_told(tmp_path: Path) -> None:

@@ -294,18 +294,53 @@ async def test_private_routes(edge: Edge, tmp_path: Path) -> None:
         assert (await other.request("GET", "/_lambent/status?x", API)).body == b"/_lambent/status?x"
 
 
-async def test_web_pages_of_others_may_call_function_urls_only(edge: Edge) -> None:
+async def test_web_pages_may_call_function_urls_only(edge: Edge) -> None:
     for method, target in (
         ("POST", PATH),
         ("POST", "/2015-03-31/functions"),
         ("GET", "/_lambent/logs/echo"),
         ("GET", "/healthz"),
     ):
-        for origin in ("https://evil.example", "null", "http://localhost:9000"):
+        for origin in ("https://evil.example", "null", "http://localhost:9000", "http://127.0.0.1:9000", "gr\xfc\xdfe"):
             answer = await edge.request(method, target, {**API, "Origin": origin})
             assert (answer.status, answer["x-amzn-ErrorType"]) == (403, "AccessDeniedException")
-        assert (await edge.request(method, target, {**API, "Origin": "http://127.0.0.1:9000"})).status == 200
-    assert (await edge.request("POST", "/", {"Origin": "https://evil.example"})).status == 200
+    for target in ("/2015-03-31/functions", "/_lambent/logs/echo", "/healthz"):
+        # What a function's page asks here, where function URLs are called by path; links and the address line may lead here.
+        for site, status in (("same-origin", 403), ("none", 200), ("cross-site", 200)):
+            assert (await edge.request("GET", target, {**API, "Sec-Fetch-Site": site})).status == status
+    assert (await edge.request("POST", "/", {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"})).status == 200
+
+
+async def test_names_that_a_web_page_can_rebind_are_served_function_urls_only(tmp_path: Path) -> None:
+    good = ("127.0.0.1:9000", "127.8.8.8", "[::1]:9000", "10.0.0.1:80", "localhost:9000", "LOCALHOST", "a.b.localhost.:9000",
+            "lambda.example.com", "Lambda.Example.com:443")  # fmt: skip
+    bad = (
+        "evil.example:9000",
+        "x.lambda.example.com",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:9000",
+        "a@localhost",
+        "[::1",
+    )
+    async with serving(tmp_path, function(), hosts=frozenset({"lambda.example.com"})) as edge:
+        for target, method in (
+            (PATH, "POST"),
+            ("/2015-03-31/functions", "GET"),
+            ("/_lambent/logs/echo", "GET"),
+            ("/healthz", "GET"),
+        ):
+            for host in good * 2:
+                assert (await edge.request(method, target, {"Host": host})).status == 200, host
+            for host in bad * 2:
+                answer = await edge.request(method, target, {"Host": host})
+                assert (answer.status, answer["x-amzn-ErrorType"]) == (403, "AccessDeniedException"), host
+                assert b"--url-base" in answer.body
+        assert len(edge.invoker.invocations) == len(good) * 2
+        for host in ("evil.example", f"{URL_ID}.lambda-url.us-east-1.evil.example"):
+            assert (await edge.request("GET", f"/_urls/{URL_ID}/", {"Host": host})).status == 200
+        async with contextlib.aclosing(await edge.connect()) as client:
+            client.writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert (await client.answer()).status == 200, "no browser sends that"
 
 
 async def test_drain_lets_what_runs_finish(edge: Edge) -> None:
