@@ -1,13 +1,14 @@
 """One connection of the Runtime API: an `asyncio.Protocol` over httptools, from bytes to requests and back.
 
 What comes in is written by a function, so nothing of it is trusted and everything is bounded: bytes that bring no body,
-bodies, bytes that are thrown away. What goes out is small but for the event, which one `transport.write` takes without
+bodies, bytes that are thrown away, requests of one read. What goes out is small but for the event, which one `transport.write` takes without
 waiting: while a frozen reader leaves it in our buffer, reading from that reader stops, so it can't make us hold more than that.
 
 Our own Python runtime pipelines: its response and its `next` come in one piece. The 202 for the response is then kept back until
 the event that answers the `next`, and both go out together: one system call less here, one wake-up less there.
 A response that its caller wants while it comes is an `Upload`: it is not collected, and the caller's pace is that of reading.
-Order within a connection is that of HTTP; a connection that asks for more while its `next` is unanswered is not one, and is cut.
+Order within a connection is that of HTTP; a connection that asks for more before it can have read the answer to its `next` is not
+one, and is cut.
 """
 
 from __future__ import annotations
@@ -41,9 +42,15 @@ _OF_EXTENSIONS: Final = frozenset(
     }
 )
 
+MAX_PIPELINED: Final = 32  #: requests that one read may bring; our own clients send two
 MAX_BODILESS_BYTES: Final = 17 << 16  #: of one request: AWS's client sends an error's cause as a header of up to 1 MiB
 MAX_BODILESS_WORK: Final = 256 << 20  #: bytes that the parser may copy for them: it appends each piece to what it has
 MAX_DISCARDED_BYTES: Final = 1 << 30  #: of a body that nobody wants
+LARGE_BYTES: Final = 64 << 10  #: of an event: to join it with what goes out before would be a copy for each connection
+
+
+class _Over(Exception):
+    """Raised to the parser: nothing more that this connection brings counts."""
 
 
 class Connection(asyncio.Protocol):
@@ -58,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_feeding",
         "_headers",
         "_known",
+        "_left",
         "_out",
         "_parser",
         "_partial",
@@ -86,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._upload: Upload | None = None  # takes the body instead of _body
+        self._left = 0  # requests that this feed may still bring
         self._size = 0
         self._bodiless_bytes = 0
         self._bodiless_work = 0
@@ -106,6 +115,7 @@ class Connection(asyncio.Protocol):
                 self._answer_and_next(self._api, answer)
                 return
         size = self._size
+        self._left = MAX_PIPELINED
         self._feeding = True
         try:
             self._parser.feed_data(data)
@@ -192,6 +202,10 @@ class Connection(asyncio.Protocol):
         """Answer the `next` of this connection. Never waits, however large the event and however slow the reader."""
         self._waiting = False
         if self._feeding:
+            self._left = 0  # what comes behind in the same read was sent before this could be read
+            if self._out and len(event) > LARGE_BYTES:
+                self._transport.write(self._out)
+                self._out = b""
             self._out += event
             return
         out, self._out = self._out, b""
@@ -202,6 +216,7 @@ class Connection(asyncio.Protocol):
     def cut(self) -> None:
         """End it now. Nothing that it brought and was not told counts, and it tells nothing more."""
         self._api = None
+        self._out = b""
         self._transport.abort()
 
     # What the parser says.
@@ -218,11 +233,12 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         api = self._api
         if api is None:
-            return
-        if self._waiting:
+            raise _Over
+        if self._waiting or not self._left:
             self.cut()
             api.closed(self)
-            return
+            raise _Over
+        self._left -= 1
         self._route, detail = wire.route(self._parser.get_method(), self._url)
         self._url = b""
         try:
@@ -247,7 +263,7 @@ class Connection(asyncio.Protocol):
         headers = self._headers
         if not self._refusal:
             length = headers.get(wire.CONTENT_LENGTH)
-            if length is not None and len(length) > 6 and int(length) > self._limit_bytes(api):
+            if length is not None and len(length) > 4 and int(length) > self._limit_bytes(api):
                 self._too_large(api)
             elif self._route is Route.RESPONSE and headers.get(wire.RESPONSE_MODE, b"streaming") != b"streaming":
                 self._refusal = wire.INVALID_RESPONSE_MODE
@@ -272,7 +288,7 @@ class Connection(asyncio.Protocol):
                 self._too_large(api)
             else:
                 self._upload.add(body)
-        elif self._size > wire.MAX_PAYLOAD_BYTES:
+        elif self._size > wire.MAX_CALL_BYTES and self._size > self._limit_bytes(api):
             self._too_large(api)
         elif not self._body:
             self._body = body
@@ -347,7 +363,7 @@ class Connection(asyncio.Protocol):
             self._put(refused.answer)
 
     def _too_large(self, api: RuntimeApi) -> None:
-        """More body than is allowed: that is the outcome. The rest is read and dropped, so that the client hears of it."""
+        """More body than is allowed: of an answer, that is the outcome. The rest is read and dropped, so that the client hears."""
         limit_bytes = self._limit_bytes(api)
         self._refusal = wire.too_large(limit_bytes)
         self._body = b""
@@ -361,8 +377,9 @@ class Connection(asyncio.Protocol):
             api.answered(failures.too_large(limit_bytes), "application/json", failures.TOO_LARGE_TYPE)
 
     def _limit_bytes(self, api: RuntimeApi) -> int:
-        streamed = api.stream is not None and self._route is Route.RESPONSE
-        return api.stream.limit_bytes if streamed and api.stream is not None else wire.MAX_PAYLOAD_BYTES
+        if self._route is Route.RESPONSE:
+            return wire.MAX_PAYLOAD_BYTES if api.stream is None else api.stream.limit_bytes
+        return wire.MAX_PAYLOAD_BYTES if self._route is Route.ERROR or self._route is Route.INIT_ERROR else wire.MAX_CALL_BYTES
 
     def _tear(self, api: RuntimeApi) -> None:
         """No more comes here: if an answer was being read, that is not all of it."""
@@ -397,6 +414,8 @@ class Connection(asyncio.Protocol):
 
     def _misread(self, error: Exception) -> None:
         """The bytes were not HTTP; or our own callback failed, which is a bug and said so."""
+        if isinstance(error.__context__, _Over):
+            return
         if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
             context = {"message": "A call of the Runtime API failed", "exception": error.__context__, "protocol": self}
             asyncio.get_running_loop().call_exception_handler(context)

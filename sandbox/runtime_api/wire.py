@@ -18,6 +18,7 @@ import orjson
 from sandbox.outcome import Work
 
 MAX_PAYLOAD_BYTES: Final = 6 * 1024 * 1024 + 100  #: of an answer; the 100 bytes are AWS's own margin
+MAX_CALL_BYTES: Final = 64 << 10  #: of any other body: registrations and subscriptions take some hundred bytes
 BASE: Final = b"/2018-06-01"
 EXTENSIONS_BASE: Final = b"/2020-01-01/extension"
 NEXT_URL: Final = BASE + b"/runtime/invocation/next"

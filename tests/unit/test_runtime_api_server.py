@@ -12,13 +12,14 @@ import json
 import os
 import re
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 import uvloop
 
-from sandbox.runtime_api import server, wire
+from sandbox.runtime_api import connection, server, wire
 from sandbox.runtime_api.extensions import Extension
 from sandbox.runtime_api.server import RuntimeApi
 from sandbox.runtime_api.session import State
@@ -435,6 +436,110 @@ async def test_whoever_asks_on_while_its_next_is_unanswered_is_cut() -> None:
         again = await connect()
         await again.send(NEXT)
         assert (await again.answer())[0] == 200
+        # The same event again for each `next`: what is behind one was sent before that could be read.
+        await again.send(NEXT * 3)
+        assert await again.closed() == b""
+        last = await connect()
+        await last.send(NEXT)
+        assert (await last.answer())[0] == 200
+
+
+@on_both_loops
+async def test_one_read_brings_a_few_requests_or_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    routed: list[bytes] = []
+    route = wire.route
+
+    def counted(method: bytes, url: bytes) -> tuple[wire.Route, bytes]:
+        routed.append(url)
+        return route(method, url)
+
+    monkeypatch.setattr(wire, "route", counted)
+    ping = b"GET /2018-06-01/ping HTTP/1.1\r\n\r\n"
+    async with serving() as (owner, connect):
+        client = await connect()
+        for _ in range(2):
+            await client.send(ping * connection.MAX_PIPELINED)
+            for _ in range(connection.MAX_PIPELINED):
+                assert await client.answer() == (200, b"pong")
+        routed.clear()
+        with contextlib.suppress(ConnectionError):
+            await client.send(ping * 10_000)
+        assert b"pong" not in await client.closed()
+        await until(lambda: "disconnected" in owner.news)
+        assert len(routed) <= connection.MAX_PIPELINED
+
+
+def test_the_same_large_event_on_many_connections_is_held_once() -> None:
+    """Where a reader does not read; uvloop holds what it is given, asyncio's own loop copies it."""
+
+    async def held() -> int:
+        async with serving() as (owner, connect):
+            clients = [await connect() for _ in range(8)]
+            for client in clients:
+                cast("asyncio.Transport", client.writer.transport).pause_reading()
+            await clients[0].send(NEXT)
+            await until(lambda: owner.news)
+            owner.api.invoke(ID, wire.event(work(b"x" * (6 * MIB), request_id=ID), 1))
+            before, _ = tracemalloc.get_traced_memory()
+            for client in clients[1:]:
+                await client.send(b"GET /2018-06-01/ping HTTP/1.1\r\n\r\n" + NEXT)
+            await until(lambda: len(owner.news) == len(clients))
+            return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(held()) < 6 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/2018-06-01/runtime/invocation/next"),
+        ("POST", "/2020-01-01/extension/register"),
+        ("GET", "/2020-01-01/extension/event/next"),
+        ("POST", "/2020-01-01/extension/exit/error"),
+        ("PUT", "/2022-07-01/telemetry"),
+        ("PUT", "/2020-08-15/logs"),
+    ],
+)
+@on_both_loops
+async def test_a_body_that_is_no_answer_is_a_small_one(method: str, path: str, chunked: bool) -> None:
+    async with serving() as (owner, connect):
+        client = await connect()
+        head = f"{method} {path} HTTP/1.1\r\nLambda-Extension-Name: a\r\n".encode()
+        for size, too_large in ((wire.MAX_CALL_BYTES, False), (wire.MAX_CALL_BYTES + 1, True)):
+            if not too_large and path.endswith("invocation/next"):
+                continue  # it would wait for its event
+            framed = b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+            if chunked:
+                framed = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
+            await client.send(head + framed)
+            status, answer = await client.answer()
+            assert (status == 413) is too_large
+        assert json.loads(answer)["errorType"] == "RequestEntityTooLarge"
+        assert owner.news == []
+        await client.send(b"GET /2018-06-01/ping HTTP/1.1\r\n\r\n")
+        assert await client.answer() == (200, b"pong")
+
+
+@on_both_loops
+async def test_what_a_call_that_is_no_answer_brings_is_not_held() -> None:
+    """However many connections bring it: a body without an end is dropped from where it is too large."""
+    async with serving() as (_, connect):
+        clients = [await connect() for _ in range(8)]
+        head = b"PUT /2022-07-01/telemetry HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        tracemalloc.start()
+        try:
+            for client in clients:
+                await client.send(head + b"%x\r\n" % (2 * MIB) + b"x" * MIB)
+            await settle(100)
+            assert tracemalloc.get_traced_memory()[0] < 4 * MIB
+        finally:
+            tracemalloc.stop()
 
 
 @on_both_loops
@@ -620,7 +725,7 @@ async def test_large_event_to_a_reader_that_does_not_read_neither_blocks_nor_let
         owner.api.invoke(ID, event)
         await settle()
         ping = b"GET /2018-06-01/ping HTTP/1.1\r\n\r\n"
-        client.writer.write(ping * 1000)
+        client.writer.write(ping * connection.MAX_PIPELINED)
         await settle()
         transport.resume_reading()
         status, body = await client.answer()
