@@ -339,8 +339,7 @@ class Inside:
         self._log_pipe.close()
         if self._extension_pipe is not None:
             self._extension_pipe.close()
-            if self._extension_line:
-                self._extension_output(b"\n")
+            self._end_extension_line()
 
     # Renewing.
 
@@ -404,6 +403,11 @@ class Inside:
         if self._telemetry is not None:
             self._telemetry.output(Category.EXTENSION, data)
 
+    def _end_extension_line(self) -> None:
+        """Nobody is left who could."""
+        if self._extension_line:
+            self._extension_output(b"\n")
+
     def _too_many(self, spec: FunctionSpec) -> None:
         """AWS starts the first ten and fails at the next; here none is started."""
         self._api.extensions = Extensions(spec, spec.extensions[: extensions.MAX_EXTENSIONS + 1])
@@ -454,6 +458,8 @@ class Inside:
                 if self._spoilt:
                     await self._end_extensions(self._reason)
                     await handle.reset()
+                    self._drain()
+                    self._end_extension_line()
                     self._unobserve()
                     self._api.replaced()
                     if handle.connection is not None:

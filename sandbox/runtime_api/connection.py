@@ -1,8 +1,8 @@
 """One connection of the Runtime API: an `asyncio.Protocol` over httptools, from bytes to requests and back.
 
 What comes in is written by a function, so nothing of it is trusted and everything is bounded: bytes that bring no body,
-bodies, bytes that are thrown away, requests of one read. What goes out is small but for the event, which one `transport.write` takes without
-waiting: while a frozen reader leaves it in our buffer, reading from that reader stops, so it can't make us hold more than that.
+bodies, bytes that are thrown away, requests of one read. What goes out is small but for the event, which one `transport.write`
+takes without waiting: while a frozen reader leaves it in our buffer, it is not read from, so it can't make us hold more.
 
 Our own Python runtime pipelines: its response and its `next` come in one piece. The 202 for the response is then kept back until
 the event that answers the `next`, and both go out together: one system call less here, one wake-up less there.
@@ -363,7 +363,7 @@ class Connection(asyncio.Protocol):
             self._put(refused.answer)
 
     def _too_large(self, api: RuntimeApi) -> None:
-        """More body than is allowed: of an answer, that is the outcome. The rest is read and dropped, so that the client hears."""
+        """More body than is allowed: of an answer, that is the outcome. The rest is read and dropped: the client hears of it."""
         limit_bytes = self._limit_bytes(api)
         self._refusal = wire.too_large(limit_bytes)
         self._body = b""

@@ -90,7 +90,7 @@ class RuntimeApi:
         self.function: FunctionSpec | None = None  #: what extensions are told about; without it nobody can register
         self.extensions: Extensions | None = None
         self._connections: set[Connection] = set()
-        self._of_extensions: set[Connection] = set()  # those that are no runtime's
+        self._of_extensions: set[Connection] = set()  # those of other processes: of external extensions
         self._asking: dict[str, Connection] = {}  # by extension: the connection whose `next` is unanswered
         self._holder: Connection | None = None  # the connection whose `next` is unanswered
         self._event = b""  # the answer to `next` that the runtime works on, for when it asks again
@@ -127,7 +127,7 @@ class RuntimeApi:
     @property
     def held(self) -> bool:
         """Whether an answer is not being read because its caller can take no more for now."""
-        return any(connection.held for connection in self._connections)
+        return any(connection.held for connection in self._connections | self._of_extensions)
 
     def dismiss(self, late: bool = False) -> None:
         """The runtime will be killed and replaced: nothing that it still says counts, and nobody new is listened to.
@@ -140,7 +140,7 @@ class RuntimeApi:
         self._event = b""
         if self.stream is not None:
             self.stream = None
-            for connection in self._connections:
+            for connection in self._connections | self._of_extensions:  # whoever has brought the answer
                 connection.drop()
         self.session.dismissed(late)
 
@@ -173,13 +173,15 @@ class RuntimeApi:
         return True
 
     def closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
         if self._holder is connection:
             self._holder = None
+        if self._asking:
+            self._asking = {name: asking for name, asking in self._asking.items() if asking is not connection}
         if connection in self._of_extensions:
             self._of_extensions.discard(connection)
-            self._asking = {name: asking for name, asking in self._asking.items() if asking is not connection}
-        elif not self._connections:
+            return
+        self._connections.discard(connection)
+        if not self._connections:
             self.owner.on_disconnected()
 
     def next(self, connection: Connection) -> None:
@@ -216,7 +218,7 @@ class RuntimeApi:
 
     def _look_for_ends(self, asking: Connection) -> None:
         """`asking` goes on although an answer is being read elsewhere. If that connection ended before, it is torn before."""
-        for connection in self._connections - {asking}:
+        for connection in (self._connections | self._of_extensions) - {asking}:
             connection.look_for_end()
 
     @property
@@ -244,7 +246,6 @@ class RuntimeApi:
 
     def register(self, connection: Connection, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
         """An extension registers; the answer. Raises Refused."""
-        self._is_an_extensions(connection)
         found = self.extensions
         if found is None:
             if self.function is None or self.session.state is not _STARTED:
@@ -252,16 +253,17 @@ class RuntimeApi:
             found = Extensions(self.function)
         extension, answer = found.register(headers, body)
         self.extensions = found
+        self._is_of(extension, connection)
         self.owner.on_extension(extension)
         return answer
 
     def extension_next(self, connection: Connection, headers: Mapping[bytes, bytes]) -> None:
         """An extension asks for an event. Raises Refused."""
-        self._is_an_extensions(connection)
         identifier = extensions_api.identifier_of(headers)
         extension = self.extensions.find(identifier) if self.extensions is not None else None
         if extension is None:
             raise extensions_api.unknown(f"extension {identifier}")
+        self._is_of(extension, connection)
         if extension.name in self._asking:
             raise extensions_api.not_now(extension, extensions_api.Event.ASKED)
         if not extension.pending:
@@ -274,12 +276,12 @@ class RuntimeApi:
 
     def extension_error(self, connection: Connection, headers: Mapping[bytes, bytes], what: extensions_api.Event) -> bytes:
         """An extension says that its Init failed, or that it is about to end; the answer. Raises Refused."""
-        self._is_an_extensions(connection)
         identifier = extensions_api.identifier_of(headers)
         error_type = extensions_api.error_type_of(headers)
         extension = self.extensions.find(identifier) if self.extensions is not None else None
         if extension is None:
             raise extensions_api.unknown("Lambda-Extension-Identifier")
+        self._is_of(extension, connection)
         extension.see(what)
         if extension.error_type is None:  # the first counts
             extension.error_type = error_type
@@ -290,11 +292,11 @@ class RuntimeApi:
         """An extension wants telemetry; the answer. Raises Refused."""
         if self.telemetry is None:
             return wire.LOGS_OFF if logs else wire.TELEMETRY_OFF
-        self._is_an_extensions(connection)
         identifier = extensions_api.identifier_of(headers)
         extension = self.extensions.find(identifier) if self.extensions is not None else None
         if extension is None:
             raise extensions_api.unknown(f"extension {identifier}")
+        self._is_of(extension, connection)
         self.telemetry.subscribe(extension, body, logs=logs)
         return wire.SUBSCRIBED
 
@@ -312,9 +314,13 @@ class RuntimeApi:
             event, extension.pending = extension.pending, b""
             asking.send_event(event)
 
-    def _is_an_extensions(self, connection: Connection) -> None:
-        """So that a runtime which has ended is not waited for because its extensions go on."""
-        if connection in self._connections and connection is not self._holder:
+    def _is_of(self, extension: Extension, connection: Connection) -> None:
+        """`connection` is an external extension's, so that a runtime which has ended is not waited for because that goes on.
+
+        An internal one ends with its runtime, and mostly shares a pool of connections with it: what it called by may bring the
+        next answer.
+        """
+        if extension.external and connection in self._connections and connection is not self._holder:
             self._connections.discard(connection)
             self._of_extensions.add(connection)
 

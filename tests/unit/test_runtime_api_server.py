@@ -20,10 +20,11 @@ import pytest
 import uvloop
 
 from sandbox.runtime_api import connection, server, wire
-from sandbox.runtime_api.extensions import Extension
+from sandbox.runtime_api.extensions import Extension, Extensions
 from sandbox.runtime_api.server import RuntimeApi
 from sandbox.runtime_api.session import State
-from tests.sandboxes import work
+from tests.sandboxes import SPEC, work
+from tests.streams import Taker
 
 ID = "00000000-0000-4000-8000-000000000001"
 EVENT = wire.event(work(b'{"n": 1}', request_id=ID), 1_795_253_823_000)
@@ -755,6 +756,35 @@ async def test_dismissed_runtime_hears_nothing_but_that_its_answer_is_late() -> 
         await successor.send(NEXT)
         assert (await successor.answer())[0] == 200, "the event waited for the new one"
         assert not owner.answers()
+
+
+@pytest.mark.parametrize("external", [False, True])
+@on_both_loops
+async def test_an_answer_on_a_connection_that_was_an_extensions_is_one_like_any_other(external: bool) -> None:
+    async with serving() as (owner, connect):
+        owner.api.function = SPEC
+        owner.api.extensions = Extensions(SPEC, ["a"] if external else [])
+        client = await connect()
+        register = b"POST /2020-01-01/extension/register HTTP/1.1\r\nLambda-Extension-Name: a\r\nContent-Length: 2\r\n\r\n{}"
+        await client.send(register)
+        assert (await client.answer())[0] == 200
+        assert owner.api.connected is not external, "a runtime that has ended is not waited for because of another process"
+        taker = Taker(full_at=3)
+        await client.send(NEXT)
+        await until(lambda: len(owner.news) == 2)
+        owner.api.session.released()
+        owner.api.invoke(ID, EVENT, taker)
+        assert (await client.answer())[0] == 200
+        head = f"POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        await client.send(head + b"3\r\none\r\n")
+        await until(lambda: taker.data)
+        assert owner.api.held
+        taker.resume()
+        await until(lambda: not owner.api.held)
+        owner.api.dismiss()
+        await client.send(b"3\r\ntwo\r\n")
+        await settle(50)
+        assert taker.data == b"one", "nothing after the outcome"
 
 
 @on_both_loops

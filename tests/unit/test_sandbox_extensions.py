@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.driver import ExitStatus
 from sandbox.environment import for_extensions
 from sandbox.fake_driver import ExtensionScript, FakeDriver, FakeExtension, FakeRuntime, Script
 from sandbox.lifecycle import State
@@ -426,6 +427,29 @@ async def test_internal_extensions() -> None:
         assert made.user.log == b"EXTENSION\tName: inside\tState: Ready\tEvents: [INVOKE]\n" + b"inside\n" * 3
 
 
+@pytest.mark.parametrize("after", [b"", b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n"])
+async def test_an_exit_that_overtakes_the_answer_on_a_connection_that_was_the_extensions(after: bytes) -> None:
+    """As HTTP clients of one process do that take their connections from one pool."""
+
+    async def pooled(runtime: FakeRuntime) -> None:
+        other = FakeExtension(runtime._handle, runtime.spec, runtime.environment)
+        identifier = await runtime.register("inside")
+        await other.send(
+            f"GET /2020-01-01/extension/event/next HTTP/1.1\r\nLambda-Extension-Identifier: {identifier}\r\n\r\n".encode()
+        )
+        request_id, _ = await runtime.next()
+        head = f"POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\nContent-Length: 1\r\n\r\n1"
+        await runtime.send(head.encode() + after)
+        made.handle.on_exit(ExitStatus(code=0))  # told before the bytes above were read
+        await other.disconnect()
+        await runtime.disconnect()
+        await runtime.hang()
+
+    async with rig(pooled) as made:
+        outcome = await made.user.run()
+        assert (outcome.status, outcome.payload) == (Status.SUCCESS, b"1")
+
+
 async def test_registering_after_init_is_refused_also_where_there_are_no_extensions() -> None:
     refusals: list[bytes] = []
 
@@ -633,3 +657,32 @@ async def test_lines_of_extensions_are_whole() -> None:
     await driver.close()
     assert lines[2:] == ["last"]
     assert not any(line in user.log for line in (b"one", b"two", b"last"))
+
+
+async def test_the_last_words_of_an_extension_that_crashes_are_a_line_of_their_own() -> None:
+    begun: list[int] = []
+
+    async def agent(extension: FakeExtension) -> None:
+        begun.append(len(begun))
+        await extension.print(f"begun {len(begun)}\n".encode())
+        identifier = await extension.register("agent", "INVOKE")
+        await extension.next_event(identifier)
+        if len(begun) == 1:
+            await extension.print(b"panic: no key")
+            extension.exit(2)
+        await extension.next_event(identifier)
+
+    lines: list[str] = []
+    driver = FakeDriver(echo)
+    driver.extensions["agent"] = agent
+    sandbox = await Sandbox.open(await driver.create(KEY), KEY, clock=LoopClock())
+    user = User(sandbox)
+    log = PlainLog(user.write_log)
+    log.extension = lines.append
+    await sandbox.init(dataclasses.replace(SPEC, extensions=("agent",)), log)
+    await user.run()
+    assert lines == ["begun 1", "panic: no key"]
+    await user.run()
+    assert lines == ["begun 1", "panic: no key", "begun 2"]
+    await sandbox.stop()
+    await driver.close()
