@@ -47,7 +47,7 @@ class Answer:
         """The body's value; raises click.ClickException where it is none."""
         try:
             return json.loads(self.body) if self.body else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise click.ClickException("the answer is not JSON; is it Lambent that answers there?") from None
 
 
@@ -56,12 +56,17 @@ class Api:
 
     def __init__(self, endpoint: str, timeout_s: float = _LONGEST_INVOCATION_S) -> None:
         self.endpoint = endpoint.rstrip("/")
-        parts = urllib.parse.urlsplit(self.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.BadParameter(f"{endpoint!r} is not an http address", param_hint="--endpoint")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
-        self._prefix = parts.path
+        try:
+            parts = urllib.parse.urlsplit(self.endpoint)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError
+            parts.hostname.encode("idna")  # as the look-up does, where nobody would expect it to fail
+            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+            self._prefix = urllib.parse.quote(parts.path, safe="/%")
+        except (ValueError, http.client.InvalidURL) as error:
+            why = f": {error}" if str(error) and not isinstance(error, UnicodeError) else ""
+            raise click.BadParameter(f"{endpoint!r} is not an http address{why}", param_hint="--endpoint") from None
 
     def close(self) -> None:
         self._connection.close()
@@ -122,7 +127,9 @@ class Api:
         headers: Mapping[str, str] | None,
         sending: Callable[[int, int], None] | None,
     ) -> http.client.HTTPResponse:
-        url = self._prefix + urllib.parse.quote(path) + ("?" + urllib.parse.urlencode(query) if query else "")
+        as_given = "surrogateescape"  # bytes of an argument that are no text are sent as they are: they name nothing
+        after = "?" + urllib.parse.urlencode(query, errors=as_given) if query else ""
+        url = self._prefix + urllib.parse.quote(path, errors=as_given) + after
         length = {} if data is None else {"Content-Type": "application/json", "Content-Length": str(len(data))}
         content = _portions(data, sending) if data is not None and sending is not None else data
         self._connection.request(method, url, content, {**length, **(headers or {})})
@@ -158,7 +165,7 @@ def _problem(answer: Answer) -> ApiProblem:
     try:
         body = json.loads(answer.body)
         message = body.get("message") or body.get("Message") or body.get("Reason") or ""
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         message = answer.body.decode(errors="replace").strip()[:500]
     return ApiProblem(code.partition(":")[0], message or "the request failed", answer.status)
 

@@ -23,22 +23,16 @@ ALWAYS_LEFT_OUT: Final = (
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can tell
 
 
+class Unfit(Exception):
+    """What is in the directory cannot be made a package; the message says what, and why."""
+
+
 class Ignore:
     """Patterns of .gitignore: the last match decides; ``!`` takes back, ``/`` anchors, ``/`` at the end is for directories."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._rules: list[tuple[bool, bool, re.Pattern[str]]] = []  # (leave out, directories only, path)
-        for line in patterns:
-            text = line.rstrip()
-            if not text or text.startswith("#"):
-                continue
-            leave_out = not text.startswith("!")
-            text = text.removeprefix("!").removeprefix("\\")
-            directory = text.endswith("/")
-            text = text.rstrip("/")
-            anchored = "/" in text
-            expression = _expression(text.removeprefix("/"))
-            self._rules.append((leave_out, directory, re.compile(expression if anchored else rf"(?:.*/)?{expression}")))
+        """Raises re.error for what is no pattern."""
+        self._rules = [rule for line in patterns if (rule := _rule(line)) is not None]
 
     def __call__(self, path: str, *, directory: bool) -> bool:
         """Whether `path`, relative and with ``/``, is left out."""
@@ -47,6 +41,20 @@ class Ignore:
             if leave_out != result and (directory or not directories_only) and expression.fullmatch(path):
                 result = leave_out
         return result
+
+
+def _rule(line: str) -> tuple[bool, bool, re.Pattern[str]] | None:
+    """Whether it leaves out, whether directories only, and which paths; None for a line that says nothing. Raises re.error."""
+    text = line.rstrip()
+    if not text or text.startswith("#"):
+        return None
+    leave_out = not text.startswith("!")
+    text = text.removeprefix("!").removeprefix("\\")
+    directory = text.endswith("/")
+    text = text.rstrip("/")
+    anchored = "/" in text
+    expression = _expression(text.removeprefix("/"))
+    return leave_out, directory, re.compile(expression if anchored else rf"(?:.*/)?{expression}")
 
 
 def _expression(glob: str) -> str:
@@ -58,15 +66,31 @@ def _expression(glob: str) -> str:
 
 
 def read_ignore(directory: Path) -> Ignore:
-    """The patterns for this directory; raises OSError or UnicodeDecodeError where its file cannot be read."""
+    """The patterns for this directory. Raises OSError or UnicodeDecodeError for its file, Unfit for what is no pattern in it."""
     own = directory / IGNORE_FILE
     lines = own.read_text().splitlines() if own.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            _rule(line)
+        except re.error as error:
+            raise Unfit(f"{own}, line {number}: {line!r} is no pattern: {error.msg}") from error
     return Ignore((*ALWAYS_LEFT_OUT, *lines))
 
 
 def files_of(directory: Path, ignore: Ignore) -> list[tuple[Path, str]]:
-    """(file, name in the package) of all that is not left out, in the order of names. Symbolic links are followed."""
-    return sorted(_walk(directory, "", ignore, frozenset()), key=lambda found: found[1])
+    """(file, name in the package) of all that is not left out, in the order of names. Symbolic links are followed.
+
+    Raises OSError, and Unfit for a name that a package cannot hold.
+    """
+    found = sorted(_walk(directory, "", ignore, frozenset()), key=lambda found: found[1])
+    for path, name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise Unfit(
+                f"{os.fsencode(path)!r}: the name is not UTF-8, as names in a package are; {IGNORE_FILE} can leave it out"
+            ) from error
+    return found
 
 
 def _walk(directory: Path, prefix: str, ignore: Ignore, above: frozenset[str]) -> Iterator[tuple[Path, str]]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.api import ADVICE, FUNCTION_URLS, FUNCTIONS, Api, ApiProblem, endpoint_option, function_path
-from gateway.cli.archive import files_of, pack, read_ignore
+from gateway.cli.archive import Unfit, files_of, pack, read_ignore
 from gateway.cli.detect import Detected, NothingFound, detect, oversight
 from gateway.cli.progress import Report, bars, following, waiting
 
@@ -188,6 +188,8 @@ class Source:
             return pack(files, one_more, compress=not quickly or total > UNCOMPRESSED_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise click.ClickException(f"cannot read {self.directory}: {error}") from error
+        except Unfit as error:
+            raise click.ClickException(str(error)) from error
 
 
 @click.command(
@@ -346,7 +348,7 @@ def _detected(directory: Path, api: Api) -> Detected:
     try:
         return detect(directory, python_runtimes(api), node_runtimes(api))
     except NothingFound as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(str(error)) from (error.__cause__ or error)
 
 
 def python_runtimes(api: Api) -> list[str]:

@@ -40,8 +40,15 @@ class Detected:
 def detect(directory: Path, python: Sequence[str], node: Sequence[str] = ()) -> Detected:
     """`python` and `node` are the runtimes that can be had, the best first, for directories that name none.
 
-    Raises NothingFound.
+    Raises NothingFound, also where a file cannot be read: it may be gone by now, or a link to nothing.
     """
+    try:
+        return _detected(directory, python, node)
+    except OSError as error:
+        raise NothingFound(f"cannot read {error.filename or directory}: {error.strerror}") from error
+
+
+def _detected(directory: Path, python: Sequence[str], node: Sequence[str]) -> Detected:
     if (directory / "bootstrap").is_file():
         return Detected("provided.al2023", "bootstrap", "bootstrap")
     own = sorted(path.name for path in directory.glob("*.py"))
@@ -68,9 +75,10 @@ def detect(directory: Path, python: Sequence[str], node: Sequence[str] = ()) -> 
 def _python_handler(path: Path) -> str | None:
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: it is nested too deeply
         line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise NothingFound(f"{path} cannot be parsed: {error.args[0]}{line}") from error
+        reason = error.args[0] if error.args else "too deeply nested"
+        raise NothingFound(f"{path} cannot be parsed: {reason}{line}") from error
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -109,7 +117,7 @@ def oversight(directory: Path, runtime: str) -> str | None:
             mend = f"npm install --prefix {shlex.quote(str(directory))}"
         else:
             return None
-    except (OSError, ValueError, AttributeError):  # there is none, or it is something else
+    except (OSError, ValueError, AttributeError, RecursionError):  # there is none, or it is something else
         return None
     return f"{needs.name} names packages, and none are in the directory. If no layer has them: {mend}"
 

@@ -92,11 +92,13 @@ def _event(payload: str) -> bytes:
         except OSError as error:
             raise click.BadParameter(f"cannot read {payload[1:]}: {error.strerror}", param_hint="PAYLOAD") from error
     else:
-        text = payload.encode()
+        text = payload.encode(errors="surrogateescape")  # bytes that are no text come back as they were given
     try:
         json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="PAYLOAD") from error
+    except RecursionError:
+        raise click.BadParameter("its values are nested too deeply", param_hint="PAYLOAD") from None
     return text
 
 
@@ -106,6 +108,6 @@ def _readable(body: bytes) -> str:
     if sys.stdout.isatty():
         try:
             return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text

@@ -24,7 +24,7 @@ import click
 import watchfiles
 
 from gateway.cli.api import Api, ApiProblem, Unreachable
-from gateway.cli.archive import IGNORE_FILE, Ignore, read_ignore
+from gateway.cli.archive import IGNORE_FILE, Ignore, Unfit, read_ignore
 from gateway.cli.deploy import Source, Wish, publish_url, put
 from gateway.clock import SystemClock
 
@@ -81,8 +81,9 @@ class Watch:
         """Whether there was anything to deploy. A connection of its own, since the last one was closed long ago."""
         api = Api(self._endpoint)
         try:
-            wish, _ = self._source.wish(api)
-            package = self._packed()
+            with _moving():
+                wish, _ = self._source.wish(api)
+                package = self._source.package(lambda done, total: None, quickly=True)
             if package == self._package and wish == self._wish:
                 return False
             if put(api, wish, package, code_only=wish == self._wish) and self._url:  # somebody had removed it
@@ -92,17 +93,19 @@ class Watch:
         finally:
             api.close()
 
-    def _packed(self) -> bytes:
-        try:
-            return self._source.package(lambda done, total: None, quickly=True)
-        except click.ClickException as error:
-            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise Moving(error.message) from error
-            raise
-
 
 class Moving(click.ClickException):
     """Files went away while they were read."""
+
+
+@contextlib.contextmanager
+def _moving() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise Moving(error.message) from error
+        raise
 
 
 def changes(directory: Path) -> Iterator[list[Path] | None]:
@@ -151,7 +154,7 @@ def _changes_of(directory: Path, watched: tuple[int, int]) -> Iterator[list[Path
 def _that_matter(directory: Path, paths: list[Path]) -> list[Path]:
     try:
         ignore = read_ignore(directory)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, Unfit):
         return paths  # packing will say what is wrong
     return [path for path in paths if path == directory / IGNORE_FILE or not _ignored(ignore, directory, path)]
 

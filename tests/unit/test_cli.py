@@ -44,6 +44,38 @@ def test_endpoint_that_is_no_address() -> None:
     assert "'localhost:9000' is not an http address" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://localhost:99999",
+        "http://localhost:x",
+        "http://[::1",
+        "http://a..b",
+        "http://" + "a" * 64,
+        "http://a b",
+        "http://\udcff",
+    ],
+)
+@pytest.mark.parametrize("said", ["option", "environment"])
+def test_endpoint_that_there_cannot_be(endpoint: str, said: str) -> None:
+    arguments, env = (["--endpoint", endpoint], {}) if said == "option" else ([], {"LAMBENT_ENDPOINT": endpoint})
+    result = CliRunner().invoke(main, ["list", *arguments], env=env)
+    assert (result.exit_code, "is not an http address" in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize("path", ["/\u00e9", "/a%20b", "/a b"])
+def test_endpoint_with_a_path(stub: Stub, path: str) -> None:
+    result = run(stub, "list", "--endpoint", stub.endpoint + path)
+    assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_a_name_of_bytes_that_are_no_text_is_sent_as_it_is(stub: Stub) -> None:
+    result = run(stub, "invoke", "a\udcff", "--qualifier", "\udcfe")
+    assert isinstance(result.exception, SystemExit)
+    assert stub.requests[0][0] == f"POST {F}/a%FF/invocations?Qualifier=%FE"
+
+
 def test_something_else_there(stub: Stub) -> None:
     stub.on(f"GET {F}/", b"<html>")
     result = run(stub, "list")
@@ -106,7 +138,13 @@ def test_a_stream_that_fails(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"), [("{", "not JSON"), ("@/nowhere", "cannot read /nowhere: No such file or directory")]
+    ("payload", "told"),
+    [
+        ("{", "not JSON"),
+        ("@/nowhere", "cannot read /nowhere: No such file or directory"),
+        ('"a\udcff"', "not JSON: 'utf-8' codec can't decode byte 0xff"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
 )
 def test_invoke_refuses_what_is_no_event(stub: Stub, payload: str, told: str) -> None:
     result = run(stub, "invoke", "f", payload)
@@ -378,6 +416,29 @@ def test_deploy_of_an_empty_directory(stub: Stub, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "found no handler" in result.stderr
     assert all(asked == "GET /_lambent/status" for asked in stub.asked)
+
+
+def test_deploy_of_what_cannot_be_packed(stub: Stub, function: Path) -> None:
+    ignore = function / ".lambentignore"
+    ignore.write_text("*.md\n\ndata/[b-a].txt\n")
+    result = run(stub, "deploy", str(function))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert f"{ignore}, line 3: 'data/[b-a].txt' is no pattern: bad character range b-a" in result.stderr
+    ignore.write_text("")
+    (function / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    result = run(stub, "deploy", str(function))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert "caf\\xe9.txt': the name is not UTF-8" in result.stderr
+    ignore.write_text("caf?.txt\n")
+    assert "UTF-8" not in run(stub, "deploy", str(function)).stderr
+
+
+def test_deploy_of_a_link_to_nothing(stub: Stub, function: Path) -> None:
+    (function / "app.py").unlink()
+    (function / "app.py").symlink_to("elsewhere.py")
+    result = run(stub, "deploy", str(function))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert f"cannot read {function / 'app.py'}: No such file or directory" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["A", "=1"])

@@ -158,6 +158,31 @@ def test_a_function_that_somebody_removed_is_made_again(
     assert capsys.readouterr().out == "http://there/\n"
 
 
+def test_a_handler_that_is_gone_while_it_is_looked_for(
+    stub: Stub, source: Source, watching: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching._source = Source(
+        directory=source.directory, name="f", runtime=None, handler=None, memory_mb=None, timeout_s=None, environment=None
+    )
+    handler = source.directory / "app.py"
+    handler.unlink()
+    handler.symlink_to("elsewhere.py")
+    watching.look([handler])
+    assert (watching.pending, capsys.readouterr().err) == (True, ""), "it was seen in passing"
+    watching.look([])
+    assert f"cannot read {handler}: No such file or directory" in capsys.readouterr().err, "it stays so"
+
+
+def test_a_pattern_that_is_none_is_told_and_watching_goes_on(
+    source: Source, watching: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignore = save(source, ".lambentignore", text="[b-a]\n")
+    assert watch._that_matter(source.directory, ignore) == ignore
+    watching.look(ignore)
+    assert "line 1: '[b-a]' is no pattern" in capsys.readouterr().err
+    assert not watching.pending
+
+
 @pytest.mark.parametrize(
     ("name", "matters"),
     [
