@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -41,10 +42,11 @@ class EngineImages:
         """Give the engine an image that is a file; its id."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, archive.read, uri, path, name, PLATFORMS[architecture])
-        if await self._engine.image(found.id) is None:
-            with tempfile.NamedTemporaryFile(prefix="lambent-load.") as file:
-                await loop.run_in_executor(None, archive.write_saved, found, Path(file.name))
-                await self._engine.load(file.name)
+        with contextlib.closing(found):
             if await self._engine.image(found.id) is None:
-                raise ImageError(f"Source image {uri}: the Docker Engine does not take it.")
-        return found.id
+                with tempfile.NamedTemporaryFile(prefix="lambent-load.") as file:
+                    await loop.run_in_executor(None, archive.write_saved, found, Path(file.name))
+                    await self._engine.load(file.name)
+                if await self._engine.image(found.id) is None:
+                    raise ImageError(f"Source image {uri}: the Docker Engine does not take it.")
+            return found.id

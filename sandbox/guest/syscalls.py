@@ -223,10 +223,11 @@ def mount_detached(kind, attributes, options):
         os.close(context)
 
 
-def open_beneath(dir_fd, path):
-    # type: (int, str) -> int
-    """An O_PATH descriptor of the directory `path` below `dir_fd`; no symlink, no ``..``, no way out is followed."""
-    struct_open_how = struct.pack("QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+def open_beneath(dir_fd, path, kind=os.O_DIRECTORY):
+    # type: (int, str, int) -> int
+    """An O_PATH descriptor of the directory `path` below `dir_fd` (with a `kind` of 0, of whatever is there); no symlink, no
+    ``..``, no way out is followed."""
+    struct_open_how = struct.pack("QQQ", os.O_PATH | kind | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
     return _syscall("openat2 " + path, _OPENAT2, dir_fd, path.encode(), struct_open_how, len(struct_open_how))
 
 

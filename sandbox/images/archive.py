@@ -1,6 +1,7 @@
 """Images as files: OCI layouts and archives, and what `docker save` writes. Nothing here needs an engine.
 
-An archive is read where it lies: a layer is a file, an offset and a size, and is unpacked straight from there.
+An archive is read where it lies: a layer is an open file, an offset and a size, and is unpacked straight from there. Whoever
+names one need not be root, and this is: nothing but files and directories is opened, and no symlink is followed.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from sandbox.errors import ImageError
+from sandbox.guest import syscalls
 
 SCHEMES: Final = ("oci", "oci-archive", "docker-archive")
 _MAX_JSON: Final = 8 << 20
+_MAX_LAYERS: Final = 500  #: each can be a descriptor; engines take 127
+_MAX_MEMBERS: Final = 10_000  #: all are kept at once
+_MAX_LINKS: Final = 10
 _INDEXES: Final = frozenset(
     {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
 )
@@ -29,7 +35,7 @@ _INDEXES: Final = frozenset(
 class Layer:
     """Where a layer's tar file lies, compressed or not."""
 
-    path: str
+    file: io.FileIO  #: open as long as its image is; layers of one archive share it
     offset: int
     size: int
     digest: str  #: ``sha256:…`` of these bytes; empty where only the engine that wrote it vouches for it
@@ -37,12 +43,17 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Archived:
-    """One image of an archive."""
+    """One image of an archive, with its files open: whoever has it closes it."""
 
     id: str  #: digest of its configuration
     config: dict[str, Any]  #: the whole document: architecture, config, rootfs
     config_bytes: bytes
     layers: tuple[Layer, ...]
+    opened: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.opened.close()
 
 
 def parse(uri: str) -> tuple[str, str] | None:
@@ -57,63 +68,93 @@ def parse(uri: str) -> tuple[str, str] | None:
 
 
 def read(uri: str, path: str, name: str, architecture: str) -> Archived:
-    """Look into it; `architecture` is Go's name. Blocks. Raises ImageError."""
+    """Look into it; `architecture` is Go's name. Blocks, but for nothing that is not a file. Raises ImageError."""
     try:
-        with _Files.open(path) as files:
+        with contextlib.ExitStack() as opened, _Files.open(path, opened) as files:
             if "index.json" in files:
-                return _oci(files, name, architecture)
-            if "manifest.json" in files:
-                return _saved(files, name)
+                found = _oci(files, name, architecture)
+            elif "manifest.json" in files:
+                found = _saved(files, name)
+            else:
+                raise ImageError(f"Source image {uri} is neither an OCI layout nor an archive of one.")
+            return dataclasses.replace(found, opened=opened.pop_all())
     except FileNotFoundError:
         raise ImageError(f"Source image {uri} does not exist. Provide a valid source image.", missing=True) from None
     except (OSError, tarfile.TarError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ImageError(f"Source image {uri} cannot be read: {type(error).__name__}: {error}") from error
-    raise ImageError(f"Source image {uri} is neither an OCI layout nor an archive of one.")
 
 
 class _Files:
-    """The files of a directory or of a tar file, by their names."""
+    """The files of a directory (a descriptor), or of a tar file, by their names; those that it opens are `opened`'s."""
 
-    def __init__(self, path: str, tar: tarfile.TarFile | None) -> None:
-        self._path = path
-        self._tar = tar
-        self._members = {member.name.removeprefix("./"): member for member in tar} if tar is not None else {}
+    def __init__(self, directory: int, archive: io.FileIO | None, opened: contextlib.ExitStack) -> None:
+        self._directory = directory
+        self._archive = archive
+        self._opened = opened
+        self._members: dict[str, tarfile.TarInfo] = {}
+        if archive is not None:
+            with tarfile.open(fileobj=archive, mode="r:") as tar:
+                for member in tar:
+                    self._members[member.name.removeprefix("./")] = member
+                    if len(self._members) > _MAX_MEMBERS:
+                        raise ValueError(f"it has more than {_MAX_MEMBERS} members")
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: str) -> Iterator[_Files]:
-        if os.path.isdir(path):
-            yield cls(path, None)
-            return
-        with tarfile.open(path, "r:") as tar:
-            yield cls(path, tar)
+    def open(cls, path: str, opened: contextlib.ExitStack) -> Iterator[_Files]:
+        place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if stat.S_ISDIR(os.fstat(place).st_mode):
+                yield cls(place, None, opened)
+            else:
+                yield cls(-1, opened.enter_context(_regular(place)), opened)
+        finally:
+            os.close(place)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._members if self._tar is not None else (Path(self._path) / name).is_file()
+        if self._archive is not None:
+            return name in self._members
+        try:
+            self._beneath(name).close()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _beneath(self, name: str) -> io.FileIO:
+        place = syscalls.open_beneath(self._directory, name, kind=0)
+        try:
+            return _regular(place)
+        finally:
+            os.close(place)
 
     def place(self, name: str, digest: str = "") -> Layer:
         if ".." in name.split("/") or name.startswith("/"):
             raise ValueError(f"{name} leads out of the archive")
-        if self._tar is None:
-            path = Path(self._path) / name
-            return Layer(str(path), 0, path.stat().st_size, digest)
+        if self._archive is None:
+            file = self._opened.enter_context(self._beneath(name))
+            return Layer(file, 0, os.fstat(file.fileno()).st_size, digest)
         member = self._members[name]
-        while member.issym() or member.islnk():  # `docker save` links layers that images share
+        for _ in range(_MAX_LINKS):  # `docker save` links layers that images share
+            if member.isreg():
+                return Layer(self._archive, member.offset_data, member.size, digest)
+            if not (member.issym() or member.islnk()):
+                break
             target = (
                 os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))
                 if member.issym()
                 else member.linkname
             )
             member = self._members[target]
-        return Layer(self._path, member.offset_data, member.size, digest)
+        raise ValueError(f"{name} is no file")
 
     def content(self, name: str) -> bytes:
         place = self.place(name)
         if place.size > _MAX_JSON:
             raise ValueError(f"{name} is too large")
-        with open(place.path, "rb") as file:
-            file.seek(place.offset)
-            return file.read(place.size)
+        content = os.pread(place.file.fileno(), place.size, place.offset)
+        if place.file is not self._archive:
+            place.file.close()
+        return content
 
     def blob(self, digest: str) -> bytes:
         content = self.content(_blob(digest))
@@ -136,7 +177,7 @@ def _oci(files: _Files, name: str, architecture: str) -> Archived:
         descriptor = _chosen(manifest["manifests"], "", architecture)
         manifest = json.loads(files.blob(descriptor["digest"]))
     config = files.blob(manifest["config"]["digest"])
-    layers = tuple(files.place(_blob(one["digest"]), one["digest"]) for one in manifest["layers"])
+    layers = tuple(files.place(_blob(one["digest"]), one["digest"]) for one in _not_too_many(manifest["layers"]))
     return Archived(manifest["config"]["digest"], json.loads(config), config, layers)
 
 
@@ -156,8 +197,21 @@ def _saved(files: _Files, name: str) -> Archived:
         images = [one for one in images if name in [tag.rpartition(":")[2] for tag in one.get("RepoTags") or ()]]
     (image, *_) = images
     config = files.content(image["Config"])
-    layers = tuple(files.place(layer) for layer in image["Layers"])
+    layers = tuple(files.place(layer) for layer in _not_too_many(image["Layers"]))
     return Archived(f"sha256:{hashlib.sha256(config).hexdigest()}", json.loads(config), config, layers)
+
+
+def _not_too_many(layers: list[Any]) -> list[Any]:
+    if len(layers) > _MAX_LAYERS:
+        raise ValueError(f"it has more than {_MAX_LAYERS} layers")
+    return layers
+
+
+def _regular(place: int) -> io.FileIO:
+    """The file that is at an O_PATH descriptor, for reading: to open what is no file could wait for ever, or do something."""
+    if not stat.S_ISREG(os.fstat(place).st_mode):
+        raise ValueError("what lies there is no file, or a symbolic link to one")
+    return io.FileIO(os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def write_saved(image: Archived, target: Path) -> None:
@@ -173,9 +227,8 @@ def write_saved(image: Archived, target: Path) -> None:
         names = []
         for number, layer in enumerate(image.layers):
             names.append(f"{number}/layer.tar")
-            with open(layer.path, "rb") as file:
-                file.seek(layer.offset)
-                add(names[-1], layer.size, file)
+            layer.file.seek(layer.offset)
+            add(names[-1], layer.size, layer.file)
         config = f"{image.id.partition(':')[2]}.json"
         add(config, len(image.config_bytes), io.BytesIO(image.config_bytes))
         manifest = json.dumps([{"Config": config, "RepoTags": None, "Layers": names}]).encode()

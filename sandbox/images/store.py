@@ -61,13 +61,18 @@ class ImageStore:
             return await self._once(image.id, uri, resolved(uri, image), saved)
 
     async def _once(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
+        """`found` is closed, when it is needed no more."""
         if (here := self.shelf.find(image_id)) is not None:
+            found.close()
             return dataclasses.replace(here, resolved_uri=resolved_uri)
         task = self._under_way.get(image_id)
-        if task is None:
+        if task is not None:
+            found.close()
+        else:
             task = asyncio.get_running_loop().create_task(self._unpack(image_id, uri, resolved_uri, found))
             self._under_way[image_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(image_id, None))
+            task.add_done_callback(lambda _: found.close())
         return dataclasses.replace(await asyncio.shield(task), resolved_uri=resolved_uri)
 
     async def _unpack(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
@@ -101,9 +106,14 @@ class ImageStore:
 
     async def _unpacked(self, root: Path, found: Archived, uri: str, room_bytes: int) -> dict[str, Any]:
         """Raises ImageError."""
-        layers = [[layer.path, layer.offset, layer.size, layer.digest] for layer in found.layers]
+        layers = [[layer.file.fileno(), layer.offset, layer.size, layer.digest] for layer in found.layers]
         command = (sys.executable, "-m", "sandbox.images.unpack", str(root), str(room_bytes), json.dumps(layers))
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=1 << 20)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 20,
+            pass_fds={layer.file.fileno() for layer in found.layers},
+        )
         assert process.stdout is not None
         answer: dict[str, Any] = {}
         async for line in process.stdout:

@@ -1,8 +1,8 @@
 """Unpacks the layers of an image into a directory, from inside it: a program that goes there by chroot before it writes a byte.
 
-``python -m sandbox.images.unpack DIRECTORY BYTES LAYERS``, BYTES: the most that it may take, LAYERS as JSON: [[path, offset,
-size, digest], …]. Whatever names, symlinks and hard links an archive holds, they lead nowhere but into the image. Devices and
-pipes are left out. It writes lines of JSON: how many bytes of the layers are done, now and then, and at last the files in
+``python -m sandbox.images.unpack DIRECTORY BYTES LAYERS``, BYTES: the most that it may take, LAYERS as JSON: [[descriptor,
+offset, size, digest], …]. Whatever names, symlinks and hard links an archive holds, they lead nowhere but into the image. Devices
+and pipes are left out. It writes lines of JSON: how many bytes of the layers are done, now and then, and at last the files in
 /opt/extensions and what it takes, or what went wrong.
 """
 
@@ -159,14 +159,13 @@ def extensions() -> list[str]:
 
 def main() -> int:
     directory, max_bytes, layers = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-    opened = [io.FileIO(path) for path, _, _, _ in layers]
     os.chroot(directory)
     os.chdir("/")
     os.umask(0o022)
     try:
         unpacker = Unpacker(max_bytes)
-        for file, (_, offset, size, digest) in zip(opened, layers, strict=True):
-            section = Section(file, offset, size)
+        for descriptor, offset, size, digest in layers:
+            section = Section(io.FileIO(descriptor, closefd=False), offset, size)
             unpacker.layer(io.BufferedReader(section, 1 << 20))
             if digest and f"sha256:{section.digest.hexdigest()}" != digest:
                 raise ValueError(f"layer {digest} is damaged")

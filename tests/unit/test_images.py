@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -20,6 +22,7 @@ from gateway.records import ImageCode
 from sandbox.docker import cgroups, holder
 from sandbox.errors import ImageError
 from sandbox.images import archive
+from sandbox.images.archive import Archived, Layer
 from sandbox.images.registry import HUB, credentials, registry
 from sandbox.images.store import of_config
 from tests.oci import layout
@@ -54,6 +57,22 @@ def layer(*members: tuple[str, bytes | str | None]) -> bytes:
     return target.getvalue()
 
 
+def read(path: Path) -> contextlib.closing[Archived]:
+    return contextlib.closing(archive.read("x", str(path), "", "amd64"))
+
+
+def content_of(place: Layer) -> bytes:
+    return os.pread(place.file.fileno(), place.size, place.offset)
+
+
+def layout_directory(directory: Path) -> Path:
+    """An OCI layout with one image of one layer."""
+    packed = layout(saved(directory / "saved.tar", [layer(("a", b"1"))]), directory / "oci.tar")
+    with tarfile.open(packed) as tar:
+        tar.extractall(directory / "layout")
+    return directory / "layout"
+
+
 def saved(path: Path, layers: list[bytes]) -> Path:
     """As `docker save` writes it."""
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in layers]}
@@ -82,15 +101,59 @@ def test_saved_image_and_the_same_as_oci_are_the_same(tmp_path: Path) -> None:
     content = layer(("a", b"1"))
     one = saved(tmp_path / "saved.tar", [content])
     other = layout(one, tmp_path / "oci.tar")
-    first = archive.read("x", str(one), "", "amd64")
-    second = archive.read("x", str(other), "", "amd64")
-    assert first.id == second.id == f"sha256:{hashlib.sha256(first.config_bytes).hexdigest()}"
-    place = second.layers[0]
-    with open(place.path, "rb") as file:
-        file.seek(place.offset)
-        assert gzip.decompress(file.read(place.size)) == content
-    archive.write_saved(second, tmp_path / "again.tar")
-    assert archive.read("x", str(tmp_path / "again.tar"), "", "amd64").id == first.id
+    with read(one) as first, read(other) as second:
+        assert first.id == second.id == f"sha256:{hashlib.sha256(first.config_bytes).hexdigest()}"
+        assert gzip.decompress(content_of(second.layers[0])) == content
+        archive.write_saved(second, tmp_path / "again.tar")
+        with read(tmp_path / "again.tar") as again:
+            assert again.id == first.id
+
+
+def test_layout_is_a_directory_too(tmp_path: Path) -> None:
+    with read(layout_directory(tmp_path)) as found:
+        assert gzip.decompress(content_of(found.layers[0])) == layer(("a", b"1"))
+
+
+def test_nothing_but_files_is_opened(tmp_path: Path) -> None:
+    """A pipe would be waited for, for ever; what a device does nobody knows."""
+    os.mkfifo(tmp_path / "pipe")
+    saved(tmp_path / "saved.tar", [])
+    (tmp_path / "link").symlink_to("saved.tar")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="is no file"):
+            archive.read("x", str(path), "", "amd64")
+
+
+@pytest.mark.parametrize("name", ["index.json", "blobs", "layer"])
+def test_layouts_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+    """What root may read is not for everybody who can name a directory."""
+    directory = layout_directory(tmp_path)
+    with read(directory) as found:
+        path = directory / {"layer": f"blobs/sha256/{found.layers[0].digest[7:]}"}.get(name, name)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ImageError, match="cannot be read"):
+        archive.read("x", str(directory), "", "amd64")
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../other", "link", "pipe"])
+def test_saved_directories_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "saved"
+    directory.mkdir()
+    (tmp_path / "other").write_bytes(b"secret")
+    (directory / "link").symlink_to(tmp_path / "other")
+    os.mkfifo(directory / "pipe")
+    (directory / "config.json").write_text("{}")
+    (directory / "manifest.json").write_text(json.dumps([{"Config": "config.json", "Layers": [name]}]))
+    with pytest.raises(ImageError, match="cannot be read"):
+        archive.read("x", str(directory), "", "amd64")
+
+
+def test_archive_in_which_links_go_round_is_refused(tmp_path: Path) -> None:
+    manifest = json.dumps([{"Config": "a", "Layers": []}]).encode()
+    (tmp_path / "x.tar").write_bytes(layer(("a", "->b"), ("b", "->a"), ("manifest.json", manifest)))
+    with pytest.raises(ImageError, match="a is no file"):
+        archive.read("x", str(tmp_path / "x.tar"), "", "amd64")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", layer(("other", b"")), layer(("index.json", b"{}"))])
@@ -106,16 +169,17 @@ def test_what_is_no_image_is_said_to_be_none(tmp_path: Path, content: bytes) -> 
 def unpacked(directory: Path, *layers: bytes, digest: str = "", most_bytes: int = 1 << 20) -> dict[str, Any]:
     root = directory / "root"
     root.mkdir()
-    places = []
-    for number, content in enumerate(layers):
-        (directory / f"{number}").write_bytes(content)
-        places.append([str(directory / f"{number}"), 0, len(content), digest])
-    done = subprocess.run(
-        [sys.executable, "-m", "sandbox.images.unpack", str(root), str(most_bytes), json.dumps(places)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (directory / "layers").write_bytes(b"".join(layers))
+    with (directory / "layers").open("rb") as file:
+        offsets = itertools.accumulate(map(len, layers), initial=0)
+        places = [[file.fileno(), offset, len(content), digest] for offset, content in zip(offsets, layers, strict=False)]
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox.images.unpack", str(root), str(most_bytes), json.dumps(places)],
+            pass_fds=[file.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
