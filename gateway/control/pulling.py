@@ -58,7 +58,8 @@ class Pulling:
         image, reason, reason_code = await self._found(code)
 
         def edit(function: Function | None) -> tuple[Function | None, None]:
-            if function is None or function.latest.image is None or function.latest.image.pulling != code.pulling:
+            now = function.latest.image if function is not None else None
+            if function is None or now is None or (now.pulling, now.pulling_for) != (code.pulling, code.pulling_for):
                 return function, None  # deleted meanwhile, perhaps made anew
             if image is None:
                 return _failed(function, reason, reason_code), None

@@ -127,6 +127,8 @@ class Updates:
             return await self._configure(name, params, None)
         latest = self._names.existing(self._names.catalog.get(name), name).latest
         images.check(params, image=latest.image is not None)
+        if latest.image is not None:  # "Layers" lists none, which is what it has
+            return await self._configure(name, params, None)
         code_key = latest.code_key
         async with self._layers.of(params["Layers"]) as chosen:
             await self._code.unzipped_bytes(code_key)  # so that it is known below, as that of code added meanwhile is

@@ -73,15 +73,15 @@ def _structure(shape: botocore.model.StructureShape, values: Mapping[str, Any], 
     required = frozenset(shape.required_members)
     for name, member in shape.members.items():
         value = values.get(name)
-        where = path + name[0].lower() + name[1:]
-        if value is None:
-            if name in required:
-                yield f"Value null at '{where}' failed to satisfy constraint: Member must not be null"
-        else:
-            yield from _value(member, value, where)
+        if value is not None or name in required:
+            yield from _value(member, value, path + name[0].lower() + name[1:])
 
 
 def _value(shape: botocore.model.Shape, value: Any, where: str) -> Iterator[str]:
+    """What a value violates that must be there: a member that was given or is required, an element of a list."""
+    if value is None:
+        yield f"Value null at '{where}' failed to satisfy constraint: {_NOT_NULL}"
+        return
     match shape:
         case botocore.model.StructureShape():
             yield from _structure(shape, value, f"{where}.")

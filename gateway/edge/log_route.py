@@ -46,6 +46,7 @@ class LogRoute:
         if self._catalog.get(name) is None and not await asyncio.to_thread(self._logs.known, name):
             raise arn.not_found(self._region, self._account_id, name)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+        connection.sending = True  # from here on an error cannot become another answer: it breaks this one off
         await response.prepare(request)
         if request.method != "HEAD":
             if given.get("follow", ["0"])[-1] == "1":

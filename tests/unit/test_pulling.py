@@ -183,6 +183,22 @@ async def test_function_that_was_deleted_meanwhile_stays_so() -> None:
     assert gateway.store.saved["f"] is None
 
 
+async def test_function_that_was_made_anew_for_another_architecture_has_its_own_image() -> None:
+    gateway = Gateway(Registry(600), new())
+    await gateway.changes.change("f", lambda _: (gateway.function, None))
+    gateway.pulling.begin(gateway.function.latest)
+    anew = dataclasses.replace(gateway.function, versions={LATEST: new(image=images.on_its_way("slow:1", Architecture.ARM64))})
+    await gateway.changes.change("f", lambda _: (None, None))
+    await gateway.changes.change("f", lambda _: (anew, None))
+    await gateway.pulling._tasks.join()
+    assert gateway.store.saved["f"] == anew, "what it waits for is still on its way"
+    gateway.pulling.begin(anew.latest)
+    await gateway.pulling._tasks.join()
+    found = gateway.store.saved["f"]
+    assert found is not None
+    assert (found.latest.state, found.latest.architecture) == ("Active", Architecture.ARM64)
+
+
 def test_progress_is_that_of_all_layers() -> None:
     progress = Progress()
     lines: list[tuple[dict[str, Any], tuple[int, int] | None]] = [

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 import botocore.model
@@ -35,6 +36,22 @@ from gateway.errors import (
 
 OPERATIONS = model.operations()
 ROUTER = model.Router(list(OPERATIONS.values()))
+
+
+def nulls(shape: botocore.model.Shape | None, depth: int = 0) -> Iterator[Any]:
+    """Values that have a null in a list or map of `shape`, each in another one."""
+    if depth > 5:
+        return
+    match shape:
+        case botocore.model.StructureShape():
+            for name, member in shape.members.items():
+                yield from ({name: value} for value in nulls(member, depth + 1))
+        case botocore.model.ListShape():
+            yield [None]
+            yield from ([value] for value in nulls(shape.member, depth + 1))
+        case botocore.model.MapShape():
+            yield {"k": None}
+            yield from ({"k": value} for value in nulls(shape.value, depth + 1))
 
 
 def violations(operation: str, **values: Any) -> str:
@@ -134,6 +151,23 @@ class TestConstraints:
             RoutingConfig={"AdditionalVersionWeights": {"1": None}},
         )
         assert "Value '[null]' at 'architectures'" in violations("UpdateFunctionCode", FunctionName="f", Architectures=[None])
+
+    def test_null_in_lists_of_structures(self) -> None:
+        complete = {
+            "Arn": "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-12345678901234567",
+            "LocalMountPath": "/mnt/a",
+        }
+        assert (
+            violations("UpdateFunctionConfiguration", FunctionName="f", FileSystemConfigs=[complete, None])
+            == f"2 validation errors detected: Value '[{constraints.text(complete)}, null]' at 'fileSystemConfigs' failed to satisfy constraint: "
+            "Member must have length less than or equal to 1; "
+            "Value null at 'fileSystemConfigs.2.member' failed to satisfy constraint: Member must not be null"
+        )
+
+    def test_null_anywhere_is_a_mistake_of_the_caller(self) -> None:
+        for operation in OPERATIONS.values():
+            for values in nulls(operation.input):
+                assert "not be null" in violations(operation.name, **values)
 
     def test_a_hostile_text_is_not_matched_for_ever(self) -> None:
         violations("GetFunction", FunctionName="a:" * 500_000)

@@ -20,6 +20,7 @@ from gateway.clock import SystemClock
 from gateway.control.control import Control
 from gateway.edge.api import LambdaApi
 from gateway.records import FunctionVersion
+from sandbox.spec import Architecture, Image
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -54,6 +55,11 @@ def refused(call: Any, **arguments: Any) -> dict[str, Any]:
     response: dict[str, Any] = dict(caught.value.response)
     error, metadata = response.pop("Error"), response.pop("ResponseMetadata")
     return {"code": error["Code"], "text": error["Message"], "http": metadata["HTTPStatusCode"], **response}
+
+
+async def _image(uri: str, architecture: Architecture) -> Image:
+    """Whatever it is called, it is there."""
+    return Image(id="sha256:" + "1" * 64, resolved_uri=uri, size_bytes=5, architecture="amd64", command=("/x",))
 
 
 class Served:
@@ -98,6 +104,7 @@ class Served:
             clock=SystemClock(),
             url_for=lambda url_id: f"http://{url_id}.lambda-url.{REGION}.localhost:9000/",
             prepare=self._prepare,
+            find_image=_image,
         )
         self._api = LambdaApi(rules=self.control.rules, links=self.control.links)
         self._server = web.Server(self._handle, access_log=None, lingering_time=0.1)

@@ -476,6 +476,18 @@ def test_update_code_with_what_is_no_zip(aws: Any, name: str) -> None:
     assert found["text"] == "Please don't provide ImageUri when updating a function with packageType Zip."
 
 
+def test_no_layers_for_an_image(aws: Any, name: str) -> None:
+    """As SDKs and templates send it that always say what they want."""
+    aws.create_function(FunctionName=name, Role=ROLE, PackageType="Image", Code={"ImageUri": "mine:1"})
+    settled(aws, name)
+    changed = aws.update_function_configuration(FunctionName=name, Layers=[], Description="changed")
+    assert (changed["Description"], changed["PackageType"], changed.get("Layers")) == ("changed", "Image", None)
+    settled(aws, name)
+    found = refused(aws.update_function_configuration, FunctionName=name, Layers=[f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:l:1"])
+    assert (found["http"], found["code"]) == (400, "InvalidParameterValueException")
+    assert "PackageType is IMAGE" in found["text"]
+
+
 def test_architectures(aws: Any, name: str) -> None:
     assert create(aws, name, Architectures=["arm64"])["Architectures"] == ["arm64"]
     kept = aws.update_function_code(FunctionName=name, ZipFile=package({"a": "1"}))

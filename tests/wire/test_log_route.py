@@ -95,6 +95,21 @@ async def test_follower_that_leaves_is_forgotten(edge: Edge) -> None:
     assert repr(edge.server) == "<EdgeServer accepting, 0 running>"
 
 
+async def test_an_error_in_the_middle_breaks_off(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the client can tell: an answer that ended properly would be the whole log."""
+    stream = edge.logs.open("echo", "g", "s")
+    stream.output(b"before\n")
+    async with contextlib.aclosing(await follow(edge)) as client:
+        assert await entry(client) == "before"
+
+        def broken(*_: object) -> None:
+            raise OSError("the disk is gone")
+
+        monkeypatch.setattr(edge.logs, "read_from", broken)
+        stream.output(b"after\n")
+        assert await client.reader.read() == b""
+
+
 async def test_reader_that_never_reads_costs_one_piece_of_memory(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = []
     read_from = edge.logs.read_from
