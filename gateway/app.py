@@ -12,7 +12,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import errno
 import functools
 import gc
 import importlib.metadata
@@ -20,7 +19,6 @@ import logging
 import os
 import random
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 import uvloop
 
-from gateway import host
+from gateway import host, listening
 from gateway.advice import Advice
 from gateway.banner import banner
 from gateway.clock import SystemClock
@@ -92,7 +90,7 @@ async def serve(settings: Settings, place: Place, ready: Callable[[str], None]) 
     clock = SystemClock()
     state_dir = settings.data_dir / STATE
     # The socket first: whether the port is free is the likeliest of all reasons not to start, and URLs need its number.
-    listener = host.listener(settings.host, settings.port)
+    listener = listening.listener(settings.host, settings.port)
     async with contextlib.AsyncExitStack() as opened:
         opened.callback(listener.close)
         endpoint = host.endpoint(settings.host, listener.getsockname()[1])
@@ -285,12 +283,8 @@ def _version() -> str:
 
 def _reason(error: Exception, settings: Settings) -> str:
     """What to tell somebody who wanted to start it."""
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"port {settings.port} of {settings.host} is in use by another program. Take another one with --port."
-    if isinstance(error, socket.gaierror):
-        return f"host: {settings.host} is no address of this machine: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in (errno.EADDRNOTAVAIL, errno.EACCES) and error.filename is None:
-        return f"host: cannot listen on {settings.host}, port {settings.port}: {error.strerror}"
+    if (told := listening.reason(error, settings.host, settings.port)) is not None:
+        return told
     if isinstance(error, PermissionError):
         return f"data_dir: no right to use {error.filename}. It must belong to the gateway's user."
     return str(error) or type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import resource
-import socket
 import urllib.parse
 from pathlib import Path
 from typing import Final
@@ -111,19 +110,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def listener(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises OSError where that cannot be."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except BaseException:
-        bound.close()
-        raise
-    return bound
 
 
 def endpoint(host: str, port: int) -> str:

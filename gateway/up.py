@@ -34,6 +34,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway import listening
 from gateway.child import Plan
 from gateway.clock import SystemClock
 from gateway.settings import SettingError, Settings, load, unknown, variable, words
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in unknown(os.environ):
             say(line)
         root = os.geteuid() == 0
+        if not settings.data_dir.exists():
+            _look_at_port(settings)
         lock = take(settings.data_dir)
         try:
             return _supervise(settings, lock, root=root, demo="--demo" in arguments)
@@ -70,6 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Refused, SettingError) as error:
         say(str(error), ERROR)
         return 1
+
+
+def _look_at_port(settings: Settings) -> None:
+    """Before a data directory is made that would be left behind: who only forgot another Lambent has one. Raises Refused."""
+    try:
+        listening.listener(settings.host, settings.port).close()
+    except OSError as error:
+        if (told := listening.reason(error, settings.host, settings.port)) is not None:
+            raise Refused(told) from error
 
 
 def owner_of(data_dir: Path) -> str:

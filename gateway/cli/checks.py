@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from gateway import host, up
+from gateway import host, listening, up
 from gateway.settings import SettingError, Settings, load, unknown
 from gateway.store.db import schemas
 from sandbox.docker import ways
@@ -80,7 +80,7 @@ def user(settings: Settings) -> Fact:
 def port(address: str, number: int) -> Fact:
     """Whether it can be listened on; that Lambent listens there already is good news."""
     try:
-        host.listener(address, number).close()
+        listening.listener(address, number).close()
     except OSError as error:
         where = host.endpoint(address, number)
         if error.errno == errno.EADDRINUSE:
@@ -96,7 +96,7 @@ def port(address: str, number: int) -> Fact:
 
 def _free(address: str, number: int) -> bool:
     try:
-        host.listener(address, number).close()
+        listening.listener(address, number).close()
     except OSError:
         return False
     return True

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import host, up
+from gateway import host, listening, up
 from gateway.banner import banner
 from gateway.drain import Ending
 from gateway.settings import SettingError, Settings, load
@@ -179,7 +179,7 @@ def test_memory_budget_in_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_listener_is_bound_but_not_open_to_clients_yet() -> None:
     with (
-        host.listener("127.0.0.1", 0) as listener,
+        listening.listener("127.0.0.1", 0) as listener,
         pytest.raises(ConnectionRefusedError),
         socket.create_connection(listener.getsockname(), timeout=1),
     ):
@@ -242,3 +242,18 @@ async def test_what_finishes_in_time_is_waited_for() -> None:
     assert await ending.patiently(finish_at(event)) is True
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().remove_signal_handler(number)
+
+
+def test_a_port_that_is_in_use_leaves_no_data_directory_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        monkeypatch.setenv("LAMBENT_PORT", str(number))
+        monkeypatch.setenv("LAMBENT_DATA_DIR", str(tmp_path / "not" / "there"))
+        monkeypatch.setattr(up, "_supervise", lambda *_, **__: 0)
+        assert up.main([]) == 1
+    assert f"port {number} of 127.0.0.1 is in use by another program" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert up.main([]) == 0
+    assert (tmp_path / "not" / "there").is_dir()
