@@ -100,5 +100,6 @@ async def sleepers(directory: Path) -> AsyncIterator[tuple[NativeDriver, Sleeper
         finally:
             await driver.close()
             loop.remove_reader(listener)
-            await spawner.close()
+            async with asyncio.timeout(10):  # the patience of a supervisor
+                await spawner.close()
             networks.executor.shutdown()

@@ -256,7 +256,12 @@ class Engine:
         """Write an image as a tar file, as `docker save` does, into the descriptor. Raises EngineUnavailable, EngineRefused."""
         async with self._asked(f"save {image}", 3600.0) as docker, docker.images.export_image(image) as content:
             while chunk := await content.read(1 << 20):
-                await asyncio.get_running_loop().run_in_executor(None, _write, file, chunk)
+                writing = asyncio.get_running_loop().run_in_executor(None, _write, file, chunk)
+                try:
+                    await asyncio.shield(writing)
+                except asyncio.CancelledError:  # the descriptor will be closed, and can be another file's then
+                    await asyncio.wait({writing})
+                    raise
 
     async def load(self, path: str) -> None:
         """Take images from a file that is as `docker save` writes it. Raises EngineUnavailable, EngineRefused."""

@@ -44,6 +44,7 @@ class ImageStore:
         self._max_bytes = max_bytes
         self._told = told
         self._under_way: dict[str, asyncio.Task[Image]] = {}
+        self._ending = False
         self._unpacking = asyncio.Lock()  # one at a time: what is left of the bound is one number
 
     async def resolve(self, uri: str, architecture: Architecture) -> Image:
@@ -59,6 +60,14 @@ class ImageStore:
             await self._engine.save(image.id, file.fileno())
             saved = await loop.run_in_executor(None, archive.read, uri, file.name, "", PLATFORMS[architecture])
             return await self._once(image.id, uri, resolved(uri, image), saved)
+
+    async def end(self) -> None:
+        """Stop unpacking; whoever waits for it is cancelled. What is half done can be much, and is removed at the next start."""
+        self._ending = True
+        under_way = list(self._under_way.values())
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _once(self, image_id: str, uri: str, resolved_uri: str, found: Archived) -> Image:
         """`found` is closed, when it is needed no more."""
@@ -88,7 +97,8 @@ class ImageStore:
                 self.shelf.add(work, image, answer["bytes"])
                 return image
             finally:
-                await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(work, ignore_errors=True))
+                if not self._ending:
+                    await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(work, ignore_errors=True))
 
     async def _room(self, least_bytes: int, uri: str) -> int:
         """What may be unpacked now. Raises ImageError where not even `least_bytes` may."""
@@ -116,10 +126,15 @@ class ImageStore:
         )
         assert process.stdout is not None
         answer: dict[str, Any] = {}
-        async for line in process.stdout:
-            answer = json.loads(line)
-            if "done" in answer:
-                self._told(uri, answer["done"], sum(layer.size for layer in found.layers))
+        try:
+            async for line in process.stdout:
+                answer = json.loads(line)
+                if "done" in answer:
+                    self._told(uri, answer["done"], sum(layer.size for layer in found.layers))
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
         if await process.wait() != 0 and "error" not in answer:
             answer = {"error": f"unpacking ended with {process.returncode}"}
         if answer.get("too_large") and room_bytes < UNPACKED_MAX_BYTES:

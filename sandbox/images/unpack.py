@@ -18,11 +18,14 @@ import json
 import lzma
 import os
 import shutil
+import signal
 import stat
 import sys
 import tarfile
 import zlib
 from typing import Final
+
+from sandbox.guest import syscalls
 
 #: How often it is told how far it is, in bytes of the layers as they lie there.
 _TOLD_BYTES: Final = 16 << 20
@@ -158,6 +161,7 @@ def extensions() -> list[str]:
 
 
 def main() -> int:
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would take what is unpacked
     directory, max_bytes, layers = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     os.chroot(directory)
     os.chdir("/")

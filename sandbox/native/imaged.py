@@ -95,5 +95,9 @@ class Imaged:
         if jail.image:
             self._store.shelf.released(jail.image)
 
+    async def end(self) -> None:
+        """Unpack no further."""
+        await self._store.end()
+
     async def close(self) -> None:
         await self._store.shelf.close()

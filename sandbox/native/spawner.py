@@ -25,7 +25,9 @@ import itertools
 import logging
 import os
 import socket
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sandbox.errors import ImageError, RuntimeUnavailable, SandboxError
 from sandbox.guest import messages, syscalls
@@ -51,6 +53,7 @@ log = logging.getLogger("lambent.spawner")
 
 PIDS_MAX = 1024
 PULL_TOLD_S = 0.1
+T = TypeVar("T")
 
 
 class Spawner:
@@ -97,6 +100,7 @@ class Spawner:
         self._closing = False
         self._gateway: Channel | None = None
         self._tasks = Tasks(lambda error: log.error("a task failed: %r", error))
+        self._long: set[asyncio.Task[Any]] = set()  # what may take an hour: the end does not wait for it
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
@@ -136,9 +140,10 @@ class Spawner:
         out: list[int] = []
         try:
             if message.get("op") == "image":
-                reply["image"] = (await self._image(message)).plain()
+                reply["image"] = (await self._at_length(self._image(message))).plain()
             elif message.get("op") == "look":
-                await self._look(str(message.get("runtime")), Architecture(str(message.get("architecture"))))
+                architecture = Architecture(str(message.get("architecture")))
+                await self._at_length(self._look(str(message.get("runtime")), architecture))
             elif message.get("op") == "keep":
                 self._imaged.keep(message)
             else:
@@ -168,6 +173,21 @@ class Spawner:
             os.close(fd)
         if out and message.get("op") == "create":  # it was made for a gateway that is gone
             await self._end(str(message["id"]))
+
+    async def _at_length(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for what may take long. Raises what it does, and OSError when the spawner ends before."""
+        task = self._loop.create_task(work)
+        self._long.add(task)
+        try:
+            if self._closing:
+                task.cancel()
+            return await task
+        except asyncio.CancelledError:
+            if self._closing:
+                raise OSError("the spawner is ending") from None
+            raise
+        finally:
+            self._long.discard(task)
 
     async def _do(self, name: str, message: Message, reply: Message) -> list[int]:
         """What is asked for one sandbox; the descriptors that go with the reply."""
@@ -271,7 +291,7 @@ class Spawner:
             jail.group = await self._spare_groups.take()
             if is_imaged(request):
                 zygote = await self._porters.porter()
-                root, programs = await self._imaged.root(jail, request)
+                root, programs = await self._at_length(self._imaged.root(jail, request))
                 passed.insert(0, root)
                 mounts = self._porters.mounts(jail.uid, runtime=programs.ours)
                 message |= {"image": True, "mounts": ["/tmp", *mounts], **programs.message()}
@@ -395,12 +415,16 @@ class Spawner:
         """The last sandbox has."""
 
     async def close(self) -> None:
-        """End the zygotes, so that what is under way fails, then every sandbox. What has a name is left to a sweep."""
+        """End the zygotes and whatever looks for images, so that what is under way fails, then every sandbox. What has a name is
+        left to a sweep."""
         self._closing = True
         if self._gateway is not None:
             self._gateway.close()
         self._zygotes.close()
         self._porters.close()
+        for task in self._long:
+            task.cancel()
+        await self._imaged.end()
         ends = (self._end(name) for name in list(self._jails))
         for failure in await asyncio.gather(*ends, return_exceptions=True):
             if failure is not None:  # the sweep below tries again

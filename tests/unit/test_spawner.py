@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
@@ -18,14 +20,20 @@ from gateway.records import ImageCode
 from sandbox.environment import Credentials, compose, for_extensions
 from sandbox.errors import SandboxError
 from sandbox.guest import messages
-from sandbox.images.store import of_config
+from sandbox.images.engine import Engine
+from sandbox.images.store import ImageStore, of_config
+from sandbox.native.cgroups import NONE
 from sandbox.native.channel import Message
 from sandbox.native.imaged import Imaged
+from sandbox.native.porters import Porters
 from sandbox.native.requests import Specialisation
+from sandbox.native.spares import Spares
+from sandbox.native.spawner import Spawner
 from sandbox.native.volumes import Volumes
 from sandbox.spec import IMAGE_SETTINGS_MAX_BYTES, Architecture, Image, settings_bytes
 from tests.sandboxes import SPEC
-from tests.spawners import IMAGE, KEY, PROGRAM, sleepers
+from tests.spawners import IMAGE, KEY, PROGRAM, SleepersSpawner, sleepers
+from tests.unit.test_images import layer, saved
 
 FUNCTION = dataclasses.replace(SPEC, runtime="", architecture=KEY.architecture, program=PROGRAM, code_path="")
 
@@ -121,3 +129,51 @@ def test_whatever_a_function_may_have_fits_into_a_message(character: str) -> Non
     }
     for message in (asked, Specialisation.of(asked).for_init(["/tmp"], 1)):
         messages.check_size(messages.encode(message).encode())
+
+
+@pytest.mark.parametrize("request_of", ["image", "look", "root"])
+async def test_the_end_does_not_wait_for_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_of: str) -> None:
+    """A pull may take an hour; a spawner that is still there after ten seconds is killed, and cleans nothing up."""
+    looking, stopped = asyncio.Event(), asyncio.Event()
+
+    async def for_ever(*_: object) -> Image:
+        looking.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        raise AssertionError
+
+    for name in ("resolve", "look", "root"):
+        monkeypatch.setattr(Imaged, name, for_ever)
+    monkeypatch.setattr(SleepersSpawner, "_give_birth", Spawner._give_birth)
+    monkeypatch.setattr(Porters, "porter", AsyncMock())
+    monkeypatch.setattr(Spares, "take", AsyncMock(return_value=NONE))
+    asked: dict[str, Message] = {
+        "image": {"op": "image", "uri": "name:1", "architecture": KEY.architecture},
+        "look": {"op": "look", "runtime": "python3.11", "architecture": KEY.architecture},
+        "root": {"op": "create", "id": "a-1", "runtime": "", "image": IMAGE, "architecture": KEY.architecture},
+    }
+    async with sleepers(tmp_path) as (driver, _):
+        asking = asyncio.get_running_loop().create_task(driver.request(asked[request_of]))
+        await looking.wait()
+        asking.cancel()
+    assert stopped.is_set()
+
+
+async def test_the_end_stops_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+    program = tmp_path / "unpack"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho '{{\"done\": 1}}'\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    store = ImageStore(tmp_path / "images", Engine(), 1 << 30, told=lambda *_: begun.set())
+    uri = f"docker-archive:{saved(tmp_path / 'saved.tar', [layer(('a', b'1'))])}"
+    resolving = asyncio.get_running_loop().create_task(store.resolve(uri, KEY.architecture))
+    await begun.wait()
+    await store.end()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    with pytest.raises(asyncio.CancelledError):
+        await resolving
+    await store.shelf.close()
