@@ -112,7 +112,10 @@ class Settings:
         10_000, "Invocations that may wait for a sandbox at once; more are answered 429.", least=0, most=1_000_000
     )
     queue_max_per_function: int = _setting(1000, "The same for one version of one function.", least=0, most=1_000_000)
-    queue_wait_s: float = _setting(30.0, "Longest wait for a sandbox before an invocation is answered 429.", least=0.1, most=900)
+    queue_wait_s: float = _setting(
+        30.0, "Longest wait for a sandbox before an invocation is answered 429; or 500 (ServiceException), where none of the "
+        "function's is at work and the first is still starting.", least=0.1, most=900,
+    )  # fmt: skip
     max_sandboxes: int = _setting(1000, "Sandboxes of all functions together, idle and frozen ones too.", least=1, most=100_000)
     memory_budget_mb: int | None = _setting(
         None, "Memory for all sandboxes together. Default: 80 % of what is available at the start.", least=64

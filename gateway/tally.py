@@ -84,7 +84,7 @@ class Tally:
         self.errors = Kinds()  #: by `sandbox.outcome.Status`
         self.throttles = Kinds()  #: answered 429, by what was used up
         self.not_run = Kinds()  #: could not be run, by why
-        self.cold_starts = 0  #: sandboxes that were given the function and could take work
+        self.cold_starts = 0  #: sandboxes that were given the function and could take work, without provisioned ones
         self.failed_starts = 0
         self.provisioned = Kinds()  #: of versions that have it: ``used`` and, when all of it was busy, ``spilled``
         self.waited = 0  #: invocations that waited for a sandbox and got one

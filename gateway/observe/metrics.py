@@ -86,7 +86,11 @@ def _invocations(functions: list[tuple[str, Tally]]) -> Iterator[Metric]:
         "lambent_post_runtime_extensions_seconds", "What extensions took after the answer, of those invocations where they did.",
         labels=["function"],
     )  # fmt: skip
-    colds = CounterMetricFamily("lambent_cold_starts", "Sandboxes started for the function.", labels=["function"])
+    colds = CounterMetricFamily(
+        "lambent_cold_starts",
+        "Sandboxes started for the function, without those of provisioned concurrency.",
+        labels=["function"],
+    )
     failed = CounterMetricFamily("lambent_failed_starts", "Sandboxes lost while they started.", labels=["function"])
     for name, tally in functions:
         label = [name]
