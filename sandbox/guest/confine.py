@@ -2,8 +2,9 @@
 
 The filter forbids what a function never needs and what reaches furthest into the kernel: mounting, namespaces, modules, keyrings,
 bpf, io_uring, and the like answer EPERM; clone3, whose flags a filter cannot read, answers ENOSYS so that the C library falls
-back to clone, whose flags it can. All else is allowed: a function may trace its own children and use any socket family
-that its network namespace has, save the ones listed. Foreign instruction sets (i386, x32) get ENOSYS as a whole.
+back to clone, whose flags it can. A socket of AF_VSOCK is EPERM too, because that family knows no network namespace: on a
+virtual machine it reaches services of the hypervisor past the one that the function is in. All else is allowed: a function may
+trace its own children and use any other socket family. Foreign instruction sets (i386, x32) get ENOSYS as a whole.
 The numbers are the kernel's tables for x86_64 and aarch64; the list follows what Docker's default profile keeps from
 processes without capabilities.
 """
@@ -20,6 +21,7 @@ _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
+_AF_VSOCK = 40
 _CLONE_NEW_ANY = 0x7E020000 | 0x00000080  # every CLONE_NEW* flag, CLONE_NEWTIME too
 
 _FORBIDDEN = {
@@ -79,7 +81,7 @@ def seccomp_program(architecture):
     x86 = architecture == "x86_64"
     column = 0 if x86 else 1
     forbidden = sorted([pair[column] for pair in _FORBIDDEN.values()] + (sorted(_FORBIDDEN_X86_ONLY.values()) if x86 else []))
-    clone = 56 if x86 else 220
+    clone, socket = (56, 41) if x86 else (220, 198)
     instructions = []  # type: list[tuple[int, int, int, int]]
 
     def emit(code, k, if_true=0, if_false=0):
@@ -98,9 +100,14 @@ def seccomp_program(architecture):
     for number in forbidden:
         emit(_JEQ, number, 0, 1)
         emit(_RET, _ERRNO | errno.EPERM)
-    emit(_JEQ, clone, 0, 3)
+    emit(_JEQ, clone, 0, 4)
     emit(_LD, 16)  # low half of the first argument: clone's flags
     emit(_JSET, _CLONE_NEW_ANY, 0, 1)
+    emit(_RET, _ERRNO | errno.EPERM)
+    emit(_RET, _ALLOW)
+    emit(_JEQ, socket, 0, 3)
+    emit(_LD, 16)  # low half of the first argument: the family
+    emit(_JEQ, _AF_VSOCK, 0, 1)
     emit(_RET, _ERRNO | errno.EPERM)
     emit(_RET, _ALLOW)
     return b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)

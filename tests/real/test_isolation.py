@@ -166,6 +166,7 @@ FORBIDDEN = {
     "setuid root": "libc.setuid(0)",
     "raise a limit": "libc.setrlimit(7, struct.pack('QQ', 4096, 4096))",
     "open_tree": "libc.syscall(428, -100, b'/', 1)",
+    "vsock": "libc.socket(40, 1, 0)",
 }
 
 

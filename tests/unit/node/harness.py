@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,15 +147,28 @@ class Function:
         return self.process.wait(ANSWERS_WITHIN_S)
 
 
+_AT_THREE_AND_FOUR = """
+import os, sys
+for number, fd in zip((103, 104), sys.argv[1:3]):
+    os.dup2(int(fd), number, False)
+os.dup2(103, 3)
+os.dup2(104, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 @contextlib.contextmanager
 def running(
     directory: Path,
     files: Mapping[str, str] | str,
     handler: str = "index.handler",
     runtime: str | None = None,
+    *,
+    mode: str = "--fd",
     **variables: str,
 ) -> Iterator[Function]:
-    """`files` is the text of index.js, or all files by name."""
+    """`files` is the text of index.js, or all files by name. `mode` is ``--fd``, or ``--stem``: that gets its
+    environment when it says that it is ready."""
     runtime = runtime or list(nodes)[-1]
     task = directory / "task"
     for name, text in ({"index.js": files} if isinstance(files, str) else files).items():
@@ -166,21 +180,33 @@ def running(
     environment = {**compose(spec, "127.0.0.1:9"), "PATH": "/usr/bin:/bin", "LAMBDA_TASK_ROOT": str(task), **variables}
     here, there = socket.socketpair()
     here.settimeout(ANSWERS_WITHIN_S)
-    with here, there:
+    go, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    go.settimeout(ANSWERS_WITHIN_S)
+    command = [str(nodes[runtime].executable), "--expose-gc", str(MAIN)]
+    stem = mode == "--stem"
+    if stem:
+        command = [sys.executable, "-c", _AT_THREE_AND_FOUR, str(told.fileno()), str(there.fileno()), *command, mode]
+    else:
+        command += [mode, str(there.fileno())]
+    with here, there, go, told:
         process = subprocess.Popen(
-            [str(nodes[runtime].executable), "--expose-gc", str(MAIN), "--fd", str(there.fileno())],
-            pass_fds=[there.fileno()],
+            command,
+            pass_fds=[there.fileno(), told.fileno()],
             cwd=task,
-            env=environment,
+            env={"PATH": environment["PATH"]} if stem else environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         there.close()
+        told.close()
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         with process:
             try:
+                if stem:
+                    assert go.recv(1) == b"r"
+                    go.sendall(json.dumps({"environment": environment}).encode())
                 yield Function(process, here)
             finally:
                 process.kill()

@@ -164,7 +164,10 @@ def test_the_high_water_mark_can_be_set(tmp_path: Path) -> None:
         assert streamed(function).body == b"777"
 
 
-def test_the_global_can_be_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["--fd", "--stem"])
+def test_the_global_can_be_left_out(tmp_path: Path, mode: str) -> None:
     code = "exports.handler = async () => typeof awslambda"
-    with running(tmp_path, code, AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA="1") as function:
+    with running(tmp_path, code, mode=mode, AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA="1") as function:
         assert function.invoke().json == "undefined"
+    with running(tmp_path, code, mode=mode) as function:
+        assert function.invoke().json == "object"
