@@ -151,6 +151,12 @@ class Jail:
         (connection,) = await self.stem()
         return connection
 
+    def pidfd(self) -> int:
+        """Of its init; the descriptor is the caller's. Raises Ended."""
+        if self._pidfd is None:
+            raise Ended(self._reason)
+        return os.dup(self._pidfd)
+
     async def tcp_socket(self) -> int:
         """An unconnected TCP socket of the sandbox's network, made by init, which is in it. Raises Ended."""
         if self._channel.closed:

@@ -33,7 +33,7 @@ def make() -> int:
 
 @contextlib.contextmanager
 def inside(namespace: int) -> Iterator[None]:
-    """This thread is in `namespace` meanwhile. Raises OSError."""
+    """This thread is in `namespace` meanwhile, which may be the pidfd of a process that is in it. Raises OSError."""
     home = current()
     try:
         syscalls.setns(namespace, syscalls.CLONE_NEWNET)

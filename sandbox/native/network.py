@@ -106,14 +106,14 @@ def wish(owner: str, allowed: Sequence[str], addresses: str | None) -> nat.Wish:
     )
 
 
-def tcp_socket(pid: int) -> int:
-    """An unconnected TCP socket of the network that process `pid` is in. Raises OSError."""
-    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def tcp_socket(process: int) -> int:
+    """An unconnected TCP socket of the network that a process is in. `process` is a pidfd, which is closed: a number could be
+    another process's by now, and its network the host's. Raises OSError, ProcessLookupError where the process has ended."""
     try:
-        with namespaces.inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
+        with namespaces.inside(process), socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
             return made.detach()
     finally:
-        os.close(namespace)
+        os.close(process)
 
 
 def _listener(address: tuple[str, int]) -> int:

@@ -214,7 +214,7 @@ class Spawner:
         return out
 
     async def _tcp_socket(self, jail: Jail) -> int:
-        return await self._loop.run_in_executor(self._networks.executor, tcp_socket, jail.pid)
+        return await self._loop.run_in_executor(self._networks.executor, tcp_socket, jail.pidfd())
 
     def _inits(self) -> set[int]:
         return {jail.pid for jail in self._jails.values()}

@@ -98,6 +98,14 @@ async def test_an_extension_may_end_while_the_runtime_waits(told: tuple[Jail, To
     os.kill(jail.pid, 0)
 
 
+async def test_who_has_ended_is_nobody(told: tuple[Jail, Told, socket.socket]) -> None:
+    jail, _, _ = told
+    os.close(jail.pidfd())
+    await jail.stop()
+    with pytest.raises(Ended):
+        jail.pidfd()
+
+
 class Group(ContainerGroup):
     """Says what is asked of it; `kills` is whether this kernel can kill a group."""
 

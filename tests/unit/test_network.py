@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 
 from sandbox.native import namespaces, nat, resolver, ruleset
 from sandbox.native.netlink import End, Route
+from sandbox.native.network import tcp_socket
 from sandbox.native.spares import Spares
 
 T = TypeVar("T")
@@ -253,3 +255,20 @@ async def test_what_cannot_be_made_is_told_and_not_tried_for_ever(caplog: pytest
     with pytest.raises(OSError, match="no room"):
         await spares.take()
     await spares.close()
+
+
+@needs_root
+def test_socket_of_a_process_that_has_ended_is_nobody_elses() -> None:
+    """Its number can be another process's by then, which is in the host's network."""
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        pidfd = os.pidfd_open(process.pid)
+        with socket.socket(fileno=tcp_socket(os.dup(pidfd))) as inside, pytest.raises(OSError, match="unreachable"):
+            inside.connect(("127.0.0.1", 1))
+        process.kill()
+        process.wait()
+        with pytest.raises(ProcessLookupError):
+            tcp_socket(pidfd)
