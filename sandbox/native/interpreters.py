@@ -49,18 +49,10 @@ PLACES = searching.Places(
 # Runs under whatever is found, so nothing newer than Python 3.0, and nothing that costs an import.
 _QUESTION = """
 import os, sys
-library = ""
-try:
-    for line in open("/proc/self/maps"):
-        if "/libpython3" in line:
-            library = line[line.index("/"):].strip()
-            break
-except OSError:
-    pass
 from importlib._bootstrap_external import PathFinder
 wanted = ("_ctypes", "_socket", "_ssl", "zlib", "_sqlite3", "_bz2", "_lzma", "_decimal")
 missing = [name for name in wanted if name not in sys.builtin_module_names and PathFinder.find_spec(name) is None]
-print(repr((sys.implementation.name, tuple(sys.version_info), sys.base_prefix, sys.base_exec_prefix, library, missing)))
+print(repr((sys.implementation.name, tuple(sys.version_info), sys.base_prefix, sys.base_exec_prefix, missing)))
 """
 
 
@@ -71,7 +63,6 @@ class Interpreter:
     version: tuple[int, int, int]
     executable: Path  #: below `prefix`
     prefix: Path  #: the tree that holds it whole; a sandbox has it at /var/lang
-    library_directory: Path | None  #: of libpython, where the executable is linked with it
     missing: tuple[str, ...]  #: of the modules that a usual build has, those that this one lacks
     final: bool = True  #: no alpha, beta or candidate
 
@@ -103,7 +94,7 @@ def inspect(path: Path) -> Interpreter | None:
 def read_answer(path: Path, answer: str) -> Interpreter | None:
     """None for what we can't use: no CPython, too old, or not all in one tree."""
     try:
-        implementation, version, prefix, exec_prefix, library, missing = ast.literal_eval(answer)
+        implementation, version, prefix, exec_prefix, missing = ast.literal_eval(answer)
     except (ValueError, SyntaxError):
         return None
     tree = Path(prefix).resolve()
@@ -113,9 +104,7 @@ def read_answer(path: Path, answer: str) -> Interpreter | None:
         path = tree / "bin" / f"python{version[0]}.{version[1]}"
         if not searching.is_trusted(path):
             return None
-    return Interpreter(
-        version[:3], path, tree, Path(library).resolve().parent if library else None, tuple(missing), version[3] == "final"
-    )
+    return Interpreter(version[:3], path, tree, tuple(missing), version[3] == "final")
 
 
 def find_interpreters(root: Path = Path("/"), homes: Iterable[Path] | None = None) -> list[Interpreter]:

@@ -24,7 +24,7 @@ _DONE: Final = 3
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 1, 4, 0x200, 0x400, 0x300
 _NEWLINK, _DELLINK = 16, 17  # linux/rtnetlink.h
 _NEWADDR = 20
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWROUTE, _GETROUTE = 24, 26
 _NESTED: Final = 0x8000
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
@@ -38,11 +38,6 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD: Final = 2
 _LOOPBACK: Final = 1  # its index, in every namespace
 _BUFFER: Final = 1 << 16
-
-
-def index_of(name: str) -> int:
-    """The index of a link of this thread's namespace. Raises OSError where there is none."""
-    return socket.if_nametoindex(name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,9 +97,6 @@ class Route:
     def add_route(self, destination: Network, index: int) -> None:
         """All of `destination` is at the other end of link `index`."""
         self._request(_NEWROUTE, _CREATE | _EXCL, _route(destination, index))
-
-    def remove_route(self, destination: Network, index: int) -> None:
-        self._request(_DELROUTE, 0, _route(destination, index))
 
     def destinations(self, family: socket.AddressFamily) -> list[tuple[Network, int]]:
         """Each route's destination, in any table, with its link's index (0: several or none); this host itself is not one."""

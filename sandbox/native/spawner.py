@@ -2,16 +2,17 @@
 
 It serves one gateway at a time over a SOCK_SEQPACKET unix socket, requests numbered, answers in any order:
 
-    {"n", "op": "create", "id", "runtime"}        → descriptors: connection, two listeners, log, freezer, memory (0 or 2), cpu
+    {"n", "op": "create", "id", "runtime", "architecture", "image"}
+                                                  → descriptors: connection, two listeners, log, freezer, memory (0 or 2), cpu
     {"n", "op": "specialise", "id", "code", …}    → {}, the first time with extensions a descriptor: their log
     {"n", "op": "reset", "id"}                    → descriptor: connection
     {"n", "op": "stop", "id"}                     → {}
     {"n", "op": "socket", "id"}                   → descriptor: an unconnected TCP socket of the sandbox's network
     {"n", "op": "image", "uri", "architecture"}   → {"image"}: what a name means now, unpacked
     {"n", "op": "look", "runtime", "architecture"} → {}: a zip runtime of another architecture is there, and ready
-    {"op": "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}, {"op": "kill_at", "id", "at_s"},
+    {"op": "rehearse" | "start_runtime", "id"}, {"op": "signal", "id", "number", "extension"}, {"op": "kill_at", "id", "at_s"},
     {"op": "keep", "images", "runtimes", "more"}: not answered
-    and by itself {"event": "exit" | "gone", "id", …}; first of all {"event": "hello", …}
+    and by itself {"event": "exit" | "gone", "id", …}, {"event": "pull", "uri", "done", "total"}; first of all "hello"
 
 Everything in a request is checked again: ids are names of directories, the code's path must lie below the code store with no
 symlink in it, limits must be in their range. Freezing is not a message: the freezer's descriptor goes to the gateway.

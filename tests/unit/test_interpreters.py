@@ -16,7 +16,7 @@ from sandbox.native.interpreters import Interpreter
 def made(version: str, *missing: str, final: bool = True, prefix: str = "/opt/python") -> Interpreter:
     major, minor, micro = map(int, version.split("."))
     executable = Path(prefix, "bin", f"python{major}.{minor}")
-    return Interpreter((major, minor, micro), executable, Path(prefix), None, missing, final)
+    return Interpreter((major, minor, micro), executable, Path(prefix), missing, final)
 
 
 def test_this_hosts_interpreters_are_what_they_say() -> None:
@@ -29,7 +29,6 @@ def test_this_hosts_interpreters_are_what_they_say() -> None:
         assert each.executable.resolve() == each.executable
         assert each.version >= (3, 8, 0)
         assert not (each.prefix / "pyvenv.cfg").exists()
-        assert each.library_directory is None or any(each.library_directory.glob("libpython3*"))
 
 
 @pytest.mark.slow
