@@ -328,7 +328,7 @@ STAYS, LEAVES = "stays", "leaves"
 
 
 def invocation(body: bytes, length: int | None = None, more: str = "") -> bytes:
-    head = f"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: h\r\n{more}Content-Length: {len(body) if length is None else length}\r\n\r\n"
+    head = f"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {len(body) if length is None else length}\r\n\r\n"
     return head.encode() + body
 
 
@@ -342,22 +342,25 @@ CLIENTS = [
     client("leaves while its function runs", invocation(b"0.3"), LEAVES),
     client("leaves while its answer is sent", invocation(b"0"), LEAVES),
     client("leaves in the middle of its body", invocation(b'"half', 1000), LEAVES),
-    client("leaves in the middle of its headers", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: h\r\nConte", LEAVES),
+    client("leaves in the middle of its headers", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nConte", LEAVES),
     client("sends a 7 MB body", invocation(b'"' + b"x" * (7 << 20) + b'"'), (413, "RequestEntityTooLargeException")),
     client("announces a 7 MB body", invocation(b"", 7 << 20, "Expect: 100-continue\r\n"), (413, "RequestEntityTooLargeException")),
-    client("sends a 7 MB body in pieces", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"100000\r\n" + b" " * (1 << 20) + b"\r\n") * 7 + b"0\r\n\r\n", (413, "RequestEntityTooLargeException")),
+    client("sends a 7 MB body in pieces", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"100000\r\n" + b" " * (1 << 20) + b"\r\n") * 7 + b"0\r\n\r\n", (413, "RequestEntityTooLargeException")),
     client("sends half a request: nothing", b"", STAYS),
     client("sends half a request: half a line", b"POST /2015-03-31/func", STAYS),
-    client("sends half a request: half its headers", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: h\r\nConte", STAYS),
+    client("sends half a request: half its headers", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nConte", STAYS),
     client("sends half a request: half its body", invocation(b'"half', 1000), STAYS),
     client("never reads its answer", invocation(b"0") * 4, STAYS),
     client("sends garbage: noise", b"\x16\x03" + random.Random(1).randbytes(4096) + b"\r\n\r\n", (400, "BadRequestException")),
-    client("sends garbage: headers", b"GET / HTTP/1.1\r\nHost: h\r\n: :\r\n\r\n", (400, "BadRequestException")),
-    client("sends garbage: path", b"GET /\xff\xfe HTTP/1.1\r\nHost: h\r\n\r\n", (400, "BadRequestException")),
-    client("sends garbage: path that leads elsewhere", b"GET /%zz/../..//../etc/passwd HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", (404, "UnknownOperationException")),
-    client("sends garbage: lengths", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello", (400, "BadRequestException")),
+    client("sends garbage: headers", b"GET / HTTP/1.1\r\nHost: localhost\r\n: :\r\n\r\n", (400, "BadRequestException")),
+    client("sends garbage: path", b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n", (400, "BadRequestException")),
+    client("sends garbage: path that leads elsewhere", b"GET /%zz/../..//../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", (404, "UnknownOperationException")),
+    client("sends garbage: lengths", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello", (400, "BadRequestException")),
     client("sends garbage: event", invocation(b"{no json", more="Connection: close\r\n"), (400, "InvalidRequestContentException")),
-    client("sends garbage: function name", b"POST /2015-03-31/functions/a%20b%00/invocations HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", (400, "ValidationException")),
+    client("sends garbage: function name", b"POST /2015-03-31/functions/a%20b%00/invocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", (400, "ValidationException")),
+    client("sends garbage: header that is no text", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Amz-Log-Type: \xff\r\nContent-Length: 0\r\n\r\n", (400, "ValidationException")),
+    client("is a web page of another origin", b"POST /2015-03-31/functions/NAME/invocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n\r\n", (403, "AccessDeniedException")),
+    client("is a web page that made its name mean this machine", b"GET /2015-03-31/functions HTTP/1.1\r\nHost: evil.example:9000\r\nConnection: close\r\n\r\n", (403, "AccessDeniedException")),
     client("sends garbage: function URL", b"GET / HTTP/1.1\r\nHost: no-such-id.lambda-url.us-east-1.localhost\r\nConnection: close\r\n\r\n", (403, "AccessDeniedException")),
 ]
 # fmt: on
