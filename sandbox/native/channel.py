@@ -17,6 +17,8 @@ import os
 import socket
 from collections.abc import Callable
 
+import orjson
+
 from sandbox.guest import messages
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Channel:
             _close(fds)
             raise BrokenPipeError("the channel is closed")
         try:
-            data = messages.encode(message).encode()
+            data = encode(message)
             messages.check_size(data, self._max_bytes)
         except ValueError:
             _close(fds)
@@ -112,6 +114,14 @@ class Channel:
         self._sock.close()
         while self._waiting:
             _close(self._waiting.popleft()[1])
+
+
+def encode(message: Message) -> bytes:
+    """As `messages.encode`, and quicker: this is on the way of every cold start."""
+    try:
+        return orjson.dumps(message)
+    except TypeError:  # a lone surrogate, which stands for a byte in a file's name
+        return messages.encode(message).encode()
 
 
 def _close(fds: list[int]) -> None:

@@ -6,8 +6,7 @@ import dataclasses
 import re
 import signal
 
-from sandbox.guest import messages
-from sandbox.native.channel import Message
+from sandbox.native.channel import Message, encode
 from sandbox.spec import IMAGE_URI_MAX_CHARS
 
 DEFAULT_TMP_MB = 512  #: a stem's /tmp; who wants another size gets another one
@@ -79,7 +78,7 @@ class Specialisation:
             "init_uid": init_uid,
             "extensions": self.extensions,
             "extension_environment": self.extension_environment,
-            "begin": messages.encode(begin),
+            "begin": encode(begin).decode(),
         }
 
 

@@ -84,3 +84,9 @@ def test_an_init_sends_no_larger_message_either() -> None:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there, pytest.raises(messages.TooLarge):
         messages.send(here, of_size(messages.MAX_MESSAGE_BYTES + 1))
+
+
+@pytest.mark.parametrize("text", ["plain", "größer 😀", 'with "quotes"\n', "a file's byte \udcff"])
+async def test_texts_arrive_as_they_were(peers: Peers, text: str) -> None:
+    peers.sender.send({"name": text})
+    assert await peers.next() == {"name": text}
