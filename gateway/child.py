@@ -2,8 +2,9 @@
 
 A child gets ``--status-fd N``, the write end of a pipe, and says on it one line: ``ready TEXT`` when it can serve, or ``failed
 REASON`` when it cannot, for the user's eyes. It is in a process group of its own, so that Ctrl-C in the terminal reaches the
-supervisor alone, which then ends everything in order. SIGINT and SIGHUP, which a supervisor that was started by nohup ignores, do
-to it what they do to any process, because the functions inherit that. It dies with the supervisor, however that dies (PDEATHSIG).
+supervisor alone, which then ends everything in order. What nohup and shells have a supervisor in the background ignore (SIGHUP,
+SIGINT, SIGQUIT) does to it what it does to any process, because the functions inherit that. It dies with the supervisor, however
+that dies (PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _last_steps(plan: Plan, parent: int) -> Callable[[], None]:
     """What the new process does between becoming its user and exec: the supervisor has no threads, so Python may run here."""
 
     def heed_signals() -> None:
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
 
     try:

@@ -28,7 +28,7 @@ STUB = textwrap.dedent("""
             os._exit(0)
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, lambda *_: out("interrupted"))
-    out("starts, SIGHUP is " + signal.getsignal(signal.SIGHUP).name)
+    out(f"starts, {signal.getsignal(signal.SIGHUP).name} for SIGHUP, {signal.getsignal(signal.SIGQUIT).name} for SIGQUIT")
     if how == "early":
         os.write(fd, b"failed port 9000 is in use\\n")
         sys.exit(1)
@@ -125,7 +125,7 @@ def test_ends_the_gateway_before_the_spawner_and_cleans_up(start: Callable[..., 
 
 @pytest.mark.parametrize(
     ("number", "before"),
-    [(signal.SIGHUP, ("nohup",)), (signal.SIGINT, ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))],
+    [(signal.SIGHUP, ("nohup",)), (signal.SIGINT, ("/bin/sh", "-c", 'trap "" INT QUIT; exec "$@"', "sh"))],
 )
 def test_a_signal_that_is_ignored_where_it_was_started_ends_nothing(
     start: Callable[..., Run], number: signal.Signals, before: Sequence[str]
@@ -135,7 +135,7 @@ def test_a_signal_that_is_ignored_where_it_was_started_ends_nothing(
     run.process.send_signal(number)
     os.kill(run.pid_of("gateway"), signal.SIGKILL)  # of two signals the one with the lower number is seen first, if not both
     assert run.until("starting it again")
-    assert run.until("gateway").endswith("SIGHUP is SIG_DFL"), "functions inherit it"
+    assert run.until("gateway").endswith("SIG_DFL for SIGHUP, SIG_DFL for SIGQUIT"), "functions inherit it"
     assert not any("told to end" in line for line in run.seen)
     run.process.terminate()
     assert run.rest() == 0
