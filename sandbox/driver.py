@@ -29,7 +29,8 @@ The contract, which `tests/conformance` holds every driver to, the fake included
    or do nothing where they are synchronous.
 8. `signal` reaches the runtime's process, or that of the extension named; SIGKILL its whole process group. It is synchronous,
    does not wait, and does nothing where there is no such process. What is frozen is thawed first by who signals. `kill_at` has
-   all that runs killed at that moment of the monotonic clock, however busy its caller is then; a reset or stop calls it off.
+   all that runs killed at that moment of the monotonic clock; a reset or stop calls it off. Where a spawner does it, however busy
+   the caller is then; plain processes are killed by a timer of the caller's loop, as late as that is.
 9. `tcp_socket` gives an unconnected, non-blocking socket of the sandbox's network, which is the caller's: what listens inside on
    127.0.0.1 is reached by it. Raises SandboxGone, and SandboxError where there is no way in.
 10. `support` answers at once with what is known; `look` finds out, and has ready what stems of that kind need (it may unpack an

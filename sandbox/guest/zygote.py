@@ -21,7 +21,6 @@ import lambent_bootstrap
 from . import init, messages, syscalls
 
 NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_PARENT
-#: All directories that LD_LIBRARY_PATH and PATH name on AWS exist in the root, so that a library found there later counts.
 CONTROL_FD = 3
 
 

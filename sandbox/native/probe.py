@@ -87,7 +87,6 @@ def host() -> list[Fact]:
         guarded("cgroups", control_groups),
         guarded("seccomp", seccomp),
         guarded("ext4 images", ext4_images),
-        guarded("overlay", overlay),
         guarded("open files", open_files),
     ]
     return [*facts, _resolver_fact(localhost()), *runtimes(interpreters, found_nodes)]
@@ -225,13 +224,6 @@ def ext4_images(root: Path = Path("/"), path: str | None = None) -> Fact:
         remedy = "install e2fsprogs; load the modules; in a container, --privileged"
         return Fact("ext4 images", Level.MISSING, detail, remedy, " && ".join(filter(None, commands)))
     return Fact("ext4 images", Level.GOOD, "loop devices and mkfs.ext4: /tmp of a sandbox has the size that it was given")
-
-
-def overlay(root: Path = Path("/")) -> Fact:
-    if "overlay" not in (root / "proc/filesystems").read_text().split():
-        detail = "several layers have to be copied together"
-        return Fact("overlay", Level.DEGRADED, detail, "load the module", as_root("modprobe overlay"))
-    return Fact("overlay", Level.GOOD, "layers are merged without copying")
 
 
 def room_for_sandboxes(open_files: int) -> int:

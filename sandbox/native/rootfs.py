@@ -27,10 +27,12 @@ CONTROL_FD = 3
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_TREES = ("ssl", "pki", "ca-certificates", "alternatives")
 ETC_FILES = ("ld.so.cache", "protocols", "services", "mime.types", "os-release", "debian_version")
+#: Among them all directories that LD_LIBRARY_PATH names and nothing else brings: the loader looks once, when the zygote starts,
+#: whether they are there, and a library of a function counts only where they were.
 EMPTY = (
     "etc/users",
     "home",
-    "opt/lib",  # the directories of LD_LIBRARY_PATH must exist when the zygote starts: the loader looks once
+    "opt/lib",
     "proc",
     "run",
     "tmp",

@@ -38,7 +38,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change 
 def good(monkeypatch: Patch, tmp_path: Path) -> Path:
     """A host that has everything, as far as checks can see; the directory stands for its /."""
     files = {
-        "proc/filesystems": "nodev\toverlay\n\text4\n",
+        "proc/filesystems": "nodev\ttmpfs\n\text4\n",
         "proc/sys/kernel/seccomp/actions_avail": "kill_process errno allow\n",
         "proc/sys/fs/binfmt_misc/qemu-aarch64": "enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: F\n",
         "proc/sys/fs/binfmt_misc/qemu-x86_64": "enabled\ninterpreter /usr/bin/qemu-x86_64-static\n",
@@ -58,7 +58,7 @@ def good(monkeypatch: Patch, tmp_path: Path) -> Path:
     monkeypatch.setattr(probe, "MKFS_DIRECTORIES", "")
     monkeypatch.setattr(ruleset, "DIRECTORIES", "")
     for module, names in (
-        (probe, ("seccomp", "ext4_images", "overlay")),
+        (probe, ("seccomp", "ext4_images")),
         (surroundings, ("delegation", "forwarding", "resolver", "emulation")),
     ):
         for name in names:
@@ -232,7 +232,7 @@ TAKEN: list[tuple[str, Callable[[Path, Patch], None], str, str, str, str, int]] 
     ("seccomp", without("proc/sys/kernel/seccomp/actions_avail"), "seccomp", "degraded", "whole surface", "", 0),
     ("mkfs", without("bin/mkfs.ext4"), "ext4 images", "missing", "mkfs.ext4", "apt-get install -y e2fsprogs", 1),
     ("loop", without("dev/loop-control"), "ext4 images", "missing", "/dev/loop-control", "modprobe -a loop", 1),
-    ("proc", without("proc/filesystems"), "overlay", "missing", "could not be found out", "", 1),
+    ("proc", without("proc/filesystems"), "ext4 images", "missing", "could not be found out", "", 1),
     ("files", patched(resource, "getrlimit", lambda _: (1024, 1024)), "open files", "degraded", "64 sandboxes", "prlimit", 0),
     ("names", no_localhost, "*.localhost", "degraded", "paths", "install -y libnss-myhostname", 0),
     ("room", patched(host, "memory_budget_bytes", lambda _: 300 << 20), "memory", "degraded", "300 MB", "ps aux", 0),
@@ -293,10 +293,11 @@ def test_taken_away(
     assert check["remedy"] or "could not be found out" in check["detail"]
 
 
-def test_overlay_and_ext4_of_the_kernel(good: Path, engine: None, tmp_path: Path) -> None:
+def test_ext4_of_the_kernel(good: Path, engine: None, tmp_path: Path) -> None:
     (good / "proc/filesystems").write_text("nodev\ttmpfs\n")
     code, found = run(tmp_path)
-    assert (code, found["overlay"]["level"], found["overlay"]["command"].split()[-2:]) == (1, "degraded", ["modprobe", "overlay"])
+    assert (code, found["ext4 images"]["level"]) == (1, "missing")
+    assert "overlay" not in found, "nothing uses it: layers are merged by links, roots are mounted as they are"
     assert found["ext4 images"]["command"].endswith("modprobe -a ext4")
 
 

@@ -32,7 +32,7 @@ def test_all_facts_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_fact_as_one_line() -> None:
     assert str(Fact("cgroups", Level.GOOD, "v2")) == "cgroups: good: v2"
-    assert str(Fact("overlay", Level.DEGRADED, "absent", "modprobe overlay")) == "overlay: degraded: absent (modprobe overlay)"
+    assert str(Fact("images", Level.DEGRADED, "absent", "modprobe loop")) == "images: degraded: absent (modprobe loop)"
 
 
 @pytest.mark.parametrize(
