@@ -38,9 +38,11 @@ def enter(root, mounts):
     syscalls.move_mount(root, _STAGING)
     os.close(root)
     os.chdir(_STAGING)
-    for target, fd in (("/dev", dev), *mounts):
-        syscalls.move_mount(fd, target.lstrip("/"))
-        os.close(fd)
+    syscalls.move_mount(dev, "dev")  # before others are here, which may want it
+    os.close(dev)
     syscalls.pivot_root(".", "proc")
     os.chdir("/")
+    for target, fd in mounts:  # now, so that the image's symlinks lead where they lead in the image
+        syscalls.move_mount(fd, target, follow=True)
+        os.close(fd)
     world.mount_proc()

@@ -224,7 +224,7 @@ class Sandbox:
         for target, fd in zip(targets, fds):
             if target == "/tmp":
                 syscalls.umount("/tmp")
-            syscalls.move_mount(fd, target)
+            syscalls.move_mount(fd, target, follow=True)
             os.close(fd)
         if self.waiting is not None and message["python"] == "exec":
             self._replace_stem()

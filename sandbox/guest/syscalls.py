@@ -36,6 +36,7 @@ OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_T_SYMLINKS = 0x10
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
@@ -191,9 +192,11 @@ def open_tree(dir_fd, path=""):
     return _syscall("open_tree " + path, _OPEN_TREE, dir_fd, path.encode(), flags)
 
 
-def move_mount(tree_fd, target):
-    # type: (int, str) -> None
-    _syscall("move_mount to " + target, _MOVE_MOUNT, tree_fd, b"", -100, target.encode(), MOVE_MOUNT_F_EMPTY_PATH)
+def move_mount(tree_fd, target, follow=False):
+    # type: (int, str, bool) -> None
+    """`follow`: where a symlink at `target` leads, as mount(2) does it."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (MOVE_MOUNT_T_SYMLINKS if follow else 0)
+    _syscall("move_mount to " + target, _MOVE_MOUNT, tree_fd, b"", -100, target.encode(), flags)
 
 
 def mount_setattr(fd, path, attributes, recursive=False):

@@ -32,10 +32,13 @@ _TOLD_BYTES: Final = 16 << 20
 #: What could be imported later than the chroot is imported before it.
 _NEEDED: Final = (bz2, encodings.idna, gzip, lzma, zlib)
 UNPACKED_MAX_BYTES: Final = 10 << 30  #: as AWS has it for an image
+_BLOCK_BYTES: Final = 4096
 _OPAQUE: Final = ".wh..wh..opq"
 _WHITEOUT: Final = ".wh."
 #: What sandboxes mount something on.
 _DIRECTORIES: Final = ("proc", "dev", "sys", "tmp", "etc", "var", "run", "opt", "var/task", "var/runtime")
+#: Where something is mounted already when the others are, so that none of them may lead there.
+_FIRST: Final = ("proc", "dev", "sys")
 _FILES: Final = ("etc/passwd", "etc/hosts", "etc/resolv.conf")
 
 
@@ -98,15 +101,13 @@ class Unpacker:
             return
         if path == "/":
             return
-        os.makedirs(directory, exist_ok=True)
+        self._make_directories(directory)
+        self._take(member.size if member.isreg() else 0)
         if not (member.isdir() and os.path.isdir(path) and not os.path.islink(path)):
             _remove(path)
         if member.isdir():
             os.makedirs(path, exist_ok=True)
         elif member.isreg():
-            self.bytes += member.size
-            if self.bytes > self._max_bytes:
-                raise TooLarge(f"it is larger than {self._max_bytes >> 20} MB")
             source = tar.extractfile(member)
             assert source is not None
             with open(path, "xb") as file:
@@ -121,6 +122,20 @@ class Unpacker:
         os.chown(path, member.uid, member.gid, follow_symlinks=False)
         if not member.issym():
             os.chmod(path, stat.S_IMODE(member.mode))
+
+    def _make_directories(self, path: str) -> None:
+        """Those of them that no member made."""
+        missing = path
+        while not os.path.lexists(missing):
+            self._take(0)
+            missing = os.path.dirname(missing)
+        os.makedirs(path, exist_ok=True)
+
+    def _take(self, size: int) -> None:
+        """A file system has so many blocks, and so many names: the smallest file counts as a block, and so does a name."""
+        self.bytes += max(_BLOCK_BYTES, size)
+        if self.bytes > self._max_bytes:
+            raise TooLarge(f"it is larger than {self._max_bytes >> 20} MB")
 
     def _clear(self, directory: str) -> None:
         """What lower layers have in it."""
@@ -140,9 +155,11 @@ def _remove(path: str) -> None:
 
 
 def _complete() -> None:
-    """Make what is missing of what sandboxes mount something on."""
+    """Make what is missing of what sandboxes mount something on. It may lie elsewhere in the image: they follow symlinks."""
     for name in _DIRECTORIES:
-        if not os.path.isdir(f"/{name}"):
+        leads_to = os.path.realpath(f"/{name}")
+        wrong = leads_to != f"/{name}" and (name in _FIRST or leads_to.split("/")[1] in ("", *_FIRST))
+        if wrong or not os.path.isdir(f"/{name}"):
             _remove(f"/{name}")
             os.mkdir(f"/{name}", 0o755)
     for name in _FILES:

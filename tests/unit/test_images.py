@@ -196,7 +196,7 @@ def test_layers_cover_each_other(tmp_path: Path) -> None:
     above = layer(
         ("d/a", b"2"), (".wh.gone", b""), ("old/.wh..wh..opq", b""), ("old/y", b"2"), ("link", "->/d/a"), ("hard", "=>d/b")
     )
-    assert unpacked(tmp_path, below, gzip.compress(above)) == {"extensions": ["e"], "bytes": 6}
+    assert unpacked(tmp_path, below, gzip.compress(above)) == {"extensions": ["e"], "bytes": 13 * 4096}
     root = tmp_path / "root"
     assert (root / "d/a").read_bytes() == b"2"
     assert sorted(path.name for path in (root / "old").iterdir()) == ["y"]
@@ -239,9 +239,43 @@ def test_damaged_layers_are_refused(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.slow
 def test_image_that_is_too_large(tmp_path: Path) -> None:
-    found = unpacked(tmp_path, layer(("a", b"1" * 1000), ("b", b"1" * 1000)), most_bytes=1500)
+    found = unpacked(tmp_path, layer(("a", b"1" * 10_000), ("b", b"1" * 10_000)), most_bytes=15_000)
     assert found["too_large"] is True
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["a"], "what does not fit was not begun"
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "members",
+    [
+        [(f"file-{number}", b"") for number in range(100)],
+        [(f"directory-{number}", None) for number in range(100)],
+        [(f"link-{number}", "->nowhere") for number in range(100)],
+        [("file", b"1"), *((f"link-{number}", "=>file") for number in range(100))],
+        [("/".join(["d"] * 100), b"1")],
+    ],
+    ids=["files", "directories", "symlinks", "hard links", "directories of no member"],
+)
+def test_what_is_small_takes_a_block_all_the_same(tmp_path: Path, members: list[tuple[str, bytes | str | None]]) -> None:
+    found = unpacked(tmp_path, layer(*members), most_bytes=90 * 4096)
+    assert found["too_large"] is True
+    assert sum(1 for _ in (tmp_path / "root").rglob("*")) <= 90
+
+
+@needs_root
+@pytest.mark.slow
+def test_what_sandboxes_mount_on_lies_anywhere_in_the_image(tmp_path: Path) -> None:
+    """Not where the kernel's file systems are by then, nor outside; and what leads nowhere is made anew."""
+    links = {"etc": "/usr/etc", "tmp": "/proc", "var": "/dev/x", "proc": "/usr", "opt": "/", "run": "/nowhere"}
+    found = unpacked(tmp_path, layer(("usr/etc", None), *((name, f"->{target}") for name, target in links.items())))
+    assert "error" not in found
+    root = tmp_path / "root"
+    assert os.readlink(root / "etc") == "/usr/etc"
+    assert (root / "usr/etc/passwd").is_file()
+    for name in ("tmp", "var", "proc", "opt", "run", "var/task"):
+        assert (root / name).is_dir(), name
+        assert not (root / name).is_symlink(), name
 
 
 @pytest.mark.parametrize("config", [{"Env": ["A=" + "x" * 17_000]}, {"Cmd": ["x"] * 5000}, {"WorkingDir": "/" + "x" * 17_000}])
